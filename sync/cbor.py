@@ -1,8 +1,8 @@
-"""CBOR from outside, the only way `sync` reads it: sizes first, then types, and one error for everything.
+"""Reads CBOR from outside: sizes first, then types, and MalformedError for everything else.
 
-What a stranger may send is bounded before it is decoded: bytes, depth, no tags (some of them run code of the
-decoder's: regular expressions, dates, big numbers), no indefinite lengths, and no map keys that could be
-chosen to collide. All that is left is text, bytes, whole numbers, floats, booleans, null, lists and maps.
+Bytes and depth are bounded before anything is decoded. Tags (some run code of the decoder: regular
+expressions, dates, big numbers), indefinite lengths and map keys that could be chosen to collide are refused.
+What is left is text, bytes, whole numbers, floats, booleans, null, lists and maps.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import cbor2
 from sync.errors import MalformedError
 
 MAX_FIELDS = 23
-"""So many a map of ours has at most: its first byte says how many, and is the whole of its header."""
+"""Of one map of ours: its header is then one byte, which says how many."""
 
 _WHOLE = frozenset((int,))
 _FORMS: dict[str, type] = {"i": int, "s": str, "b": bytes, "l": list, "m": dict}
 
 
 class _NoTags(dict[int, Any]):
-    """Every tag there is, refused."""
+    """Refuses every tag."""
 
     def __getitem__(self, tag: int) -> Any:
         return _refuse
@@ -36,7 +36,7 @@ _NO_TAGS = _NoTags()
 
 
 def decode(data: bytes, max_bytes: int, max_depth: int = 4) -> Any:
-    """Plain CBOR to a value. Raises MalformedError. The keys of maps are text or bytes."""
+    """The value in plain CBOR; keys of maps are text or bytes. Raises MalformedError."""
     if type(data) is not bytes or len(data) > max_bytes:
         raise MalformedError(f"oversized: at most {max_bytes} bytes")
     try:
@@ -53,11 +53,10 @@ def decode(data: bytes, max_bytes: int, max_depth: int = 4) -> Any:
         raise MalformedError("not CBOR of the plain kind") from err
 
 
-def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any]:
-    """A map whose keys are rising whole numbers.
+def decode_map(data: bytes, max_bytes: int) -> dict[int, Any]:
+    """A map whose keys are rising whole numbers. Raises MalformedError.
 
-    It is decoded as the list of its keys and values: a dictionary is made only once the keys are known to be
-    what they should. Raises MalformedError.
+    It is decoded as the list of its keys and values, and becomes a dictionary once the keys are checked.
     """
     if type(data) is not bytes or not data or not 0 <= data[0] - 0xA0 <= MAX_FIELDS:
         raise MalformedError("not a CBOR map of a few fields")
@@ -65,7 +64,7 @@ def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any
         raise MalformedError(f"oversized: at most {max_bytes} bytes")
     items = 2 * (data[0] - 0xA0)
     header = bytes((0x80 | items,)) if items < 24 else bytes((0x98, items))
-    listed = decode(header + data[1:], max_bytes + 1, max_depth)
+    listed = decode(header + data[1:], max_bytes + 1)
     keys = listed[::2]
     if not {*map(type, keys)} <= _WHOLE or keys != sorted({*keys}):
         raise MalformedError("the fields of a map are not numbered and in order")
@@ -73,7 +72,7 @@ def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any
 
 
 def fields(data: bytes, form: str, max_bytes: int) -> list[Any]:
-    """The values of a map with the keys 0, 1, 2 ..., each of its type: one letter each in `form`.
+    """The values of a map with the keys 0, 1, 2 ..., whose types `form` spells, a letter each.
 
     i whole number, s text, b bytes, l list, m map. Raises MalformedError.
     """
@@ -85,7 +84,7 @@ def fields(data: bytes, form: str, max_bytes: int) -> list[Any]:
 
 
 def typed(values: list[Any], form: str) -> bool:
-    """Whether each value is exactly of its type; true is no number."""
+    """Whether each value is exactly of its type; a boolean is no whole number."""
     return [*map(type, values)] == _types(form)
 
 

@@ -1,23 +1,25 @@
-"""COSE_Sign1 (RFC 9052 4.2) with ES256, small enough to read in one go. Any COSE library verifies it."""
+"""COSE_Sign1 (RFC 9052 4.2) with ES256; any COSE library verifies it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from typing import Any
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
-from sync.events import Signer
+from sync.events import Signer, UnitId, unit_id
 
 MAX_SIGN1_BYTES = 4096
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of P-256's group: (r, s) and (r, ORDER - s) sign the same, so only the lower s is taken."""
+"""Of P-256's group: (r, s) and (r, ORDER - s) are valid alike, so only the lower s is taken."""
 _START = b"\xd2\x84"  # tag 18, a list of four
 _KEY_ID = b"\xa1\x04\x48"  # a map of one: 4, eight bytes
 ES256 = ec.ECDSA(hashes.SHA256())
@@ -29,8 +31,8 @@ MAX_KEY_IDS = 50_000
 
 def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
     """Eight bytes that name a public key: the start of the SHA-256 of its SubjectPublicKeyInfo."""
-    # A registry asks this of the same keys with every message. Keys cannot be hashed: found by identity, and
-    # kept, so that no other takes the place.
+    # A registry asks this of the same keys with every message. Keys cannot be hashed, so they are found by
+    # their identity, and kept alive so that no other object takes it.
     known = _KEY_IDS.get(id(key))
     if known is not None and known[0] is key:
         return known[1]
@@ -43,7 +45,7 @@ def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def sign1(payload: bytes, signer: Signer, content_type: str) -> bytes:
-    """A tagged COSE_Sign1. `content_type` is protected: a receipt never passes for a head."""
+    """A tagged COSE_Sign1. The signature covers `content_type`: a receipt never passes for a head."""
     protected = _protected(content_type)
     signature = low_s(signer.sign(_to_be_signed(protected, payload)))
     kid = key_id(signer.public_key())
@@ -62,16 +64,46 @@ def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> 
     # 2. The signature is r || s.
     if len(signature) != 64:
         raise MalformedError("an ES256 signature has 64 bytes")
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     # 3. Of its two forms the one with the lower s: nobody between the ends can make another message of it.
-    if s > ORDER // 2:
+    if int.from_bytes(signature[32:]) > ORDER // 2:
         raise MalformedError("a signature has the higher of its two forms")
     # 4. RFC 9052 4.4.
     try:
-        key.verify(encode_dss_signature(r, s), _to_be_signed(protected, payload), ES256)
+        key.verify(der_signature(signature), _to_be_signed(protected, payload), ES256)
     except InvalidSignature as err:
         raise ProofError("the signature is not by this key over this content") from err
     return payload
+
+
+def sign_fields(signer: Signer, content_type: str, unit: UnitId, *values: Any) -> bytes:
+    """`values` of `unit` as numbered fields, signed. `open_fields` reads them."""
+    return sign1(dump_fields(1, unit, *values), signer, content_type)
+
+
+def open_fields(
+    message: bytes, key: ec.EllipticCurvePublicKey, content_type: str, form: str, unit: UnitId, what: str
+) -> list[Any]:
+    """The values that `key` signed as those of `unit`, of the types in `form` (`sync.cbor.fields`).
+
+    Raises MalformedError or ProofError, which call the message `what`.
+    """
+    version, name, *values = fields(open1(message, key, content_type), f"is{form}", MAX_SIGN1_BYTES)
+    if version != 1:
+        raise MalformedError(f"{what} of an unknown form")
+    if unit_id(name) != unit:
+        raise ProofError(f"{what} of another unit")
+    return values
+
+
+def raw_signature(der: bytes) -> bytes:
+    """r || s, 32 bytes each, from the DER form of an ES256 signature."""
+    r, s = decode_dss_signature(der)
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
+def der_signature(raw: bytes) -> bytes:
+    """The inverse."""
+    return encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
 
 
 def low_s(signature: bytes) -> bytes:

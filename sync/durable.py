@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from sync.plain_file import check_plain_or_new, open_plain
+from sync.plain_file import check_plain_or_new, open_plain, plain_descriptor
+
+_DRAFT = re.compile(r".+\.[0-9a-f]{16}\.new", re.DOTALL)
+_tidied: set[Path] = set()  # folders in which this process has looked for drafts that nobody finishes
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
-    """Make `data` the content of `path`, in one step for anybody who reads it.
+    """Make `data` the content of `path`, in one step for every reader.
 
-    With `durable` it is on the disk when this returns, the name in its folder included; without, a power cut
-    may bring the old content back. Raises OSError, also where a device or a pipe has this name; the old
-    content stays.
+    With `durable`, content and name are on the disk when this returns; without, a power cut may bring the old
+    content back. Raises OSError, also where a device or a pipe has this name; the old content stays.
+    Processes and threads may replace one file at once: each writes a draft of its own, and the content of the
+    last one stays.
     """
     check_plain_or_new(path)
-    draft = path.with_name(path.name + ".new")
+    _remove_drafts(path.parent)
+    draft = path
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        draft, handle = _new_draft(path, mode)
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, mode)  # a draft that was left there, or a umask, may say otherwise
+            os.fchmod(handle, mode)  # a umask may say otherwise
             file.write(data)
             file.flush()
             if durable:
                 os.fsync(handle)
-        draft.replace(path)
+            draft.replace(path)
         if durable:
             sync_folder(path.parent)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
+    except OSError as err:
+        err.filename = str(path)  # a write that fails names nothing, and the draft is known to nobody
         raise
+    finally:
+        if draft != path:
+            with suppress(OSError):  # it has its place now, unless something failed
+                draft.unlink()
+
+
+def _new_draft(path: Path, mode: int) -> tuple[Path, int]:
+    """A draft that nobody else writes, locked until its handle is closed."""
+    while True:
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with suppress(OSError):  # a disk without locks: then nobody takes one, and nobody removes drafts
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return draft, handle
+        os.close(handle)  # removed before it was locked, by a process that took it for one left behind
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Once a process and folder: remove the drafts of writers that a power cut or a kill has ended."""
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _DRAFT.fullmatch(entry.name)]:
+            with suppress(OSError):
+                handle = plain_descriptor(folder / name, links=False)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                    (folder / name).unlink()
+                finally:
+                    os.close(handle)
 
 
 class Watched:
-    """A small file that somebody else replaces: read again only when it is another one."""
+    """A small file that another process replaces; it is read again only when it has changed."""
 
     YOUNG_NS = 50_000_000
-    """A file so young may have been replaced within the same tick of the disk's clock: it is read again."""
+    """A younger file may have been replaced within one tick of the disk's clock: it is read again."""
 
     def __init__(self, path: Path, at_most: int) -> None:
         self._path = path
@@ -64,7 +103,7 @@ class Watched:
 
 
 def move_file(made: Path, path: Path) -> None:
-    """As `replace_file`, for a file that was written under another name on the same disk."""
+    """As `replace_file`, with the file `made` on the same disk as the new content. Raises OSError."""
     check_plain_or_new(path)
     with open_plain(made) as file:
         os.fsync(file.fileno())
@@ -73,7 +112,7 @@ def move_file(made: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in `folder` on the disk. Raises OSError."""
+    """Have the names in `folder` on the disk. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

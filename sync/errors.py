@@ -1,5 +1,8 @@
 """The base of every error that `sync` raises on purpose."""
 
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+"""What taking a JSON or TOML document apart may raise that somebody else wrote: `except MALFORMED`."""
+
 
 class SyncError(Exception):
     """Something in `sync` failed. The message is one line and says what to do about it."""

@@ -1,10 +1,9 @@
 """The one encoding of an event, as a pattern: what does not match it is no event.
 
 `docs/format.md` gives an event as a map of numbered fields in the deterministic encoding (RFC 8949 4.2.1), so
-each field has one place and each value one spelling. A registry reads thousands of events a second: here the
-regular-expression engine walks through the bytes once, types, sizes, order and shortest forms with it, and
-what is in the fields is looked up or compared. Nothing is decoded that was not matched, and nothing is
-encoded again to see whether it comes out the same.
+each field has one place and each value one spelling. A registry reads thousands of events a second, so one
+regular expression checks types, sizes, order and shortest forms; then the contents of fields are looked up or
+compared. Nothing is decoded that was not matched, nor encoded again for comparison.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ _LARGEST_HALF = 65504.0
 
 
 class EventFields(NamedTuple):
-    """What an event says, every value checked; ids are their 16 bytes. `sync.events.Record` is for people."""
+    """The checked values of an event; ids are their 16 bytes. `sync.events.Record` has them as objects."""
 
     unit: UnitId
     sequence: int
@@ -107,7 +106,7 @@ class EventFields(NamedTuple):
 
 
 def read_event(data: bytes) -> EventFields:
-    """The fields of an event. Raises MalformedError for anything but the one encoding of a valid one."""
+    """The fields of a valid event in its one encoding. Raises MalformedError for anything else."""
     if type(data) is not bytes:
         raise MalformedError("an event is bytes")
     if len(data) > MAX_EVENT_BYTES:

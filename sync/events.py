@@ -1,7 +1,7 @@
 """Audit events: typed, versioned, deterministic CBOR. Every field is an id, a number or a word from a list.
 
-There is no free text in an event, so there is no place where a name, a transcript or an embedding could
-travel. `sync.proofs.chain` links events, `sync.proofs.heads` signs the links.
+An event has no free text, so no name, transcript or embedding can travel in it. `sync.proofs.chain` links
+events, `sync.proofs.heads` signs the links.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Signer(Protocol):
 
 
 class Counter(Protocol):
-    """A counter that only goes up, outside the disk: TPM NV, or software on a laptop."""
+    """A counter outside the disk (TPM NV, or a laptop's key file) that only rises."""
 
     def value(self) -> int: ...
 
@@ -92,9 +92,9 @@ def version_text(text: str) -> str:
 
 
 def pseudonym(key: bytes, uid: str) -> uuid.UUID:
-    """The same person under the same tenant's key, always; nobody without the key (RFC 9562 UUIDv8).
+    """A person's id in events (RFC 9562, UUIDv8): always the same under a tenant's `key`.
 
-    `key` is at least 32 random bytes, one per tenant; destroying it unlinks every event from every person.
+    `key` is at least 32 random bytes; destroying it unlinks every event from every person.
     """
     if len(key) < 32:
         raise ValueError("a pseudonym key has at least 32 bytes")
@@ -125,10 +125,9 @@ class EventTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One thing that happened at a door. LLRs are natural-log; None means that check was not made.
+    """One thing that happened at a door. LLRs are natural-log; None means that the check was not made.
 
-    Construction validates: raises MalformedError for anything that is not an id, a number in range or a
-    listed word, so a value of this type can always be published.
+    Raises MalformedError for anything but ids, numbers in range and listed words.
     """
 
     event_id: uuid.UUID
@@ -201,7 +200,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event in its place in one unit's log. `to_bytes` is what is hashed, stored, sent and proved."""
+    """An event in its place in one unit's log. `to_bytes` is hashed, stored, sent and proved."""
 
     unit: UnitId
     sequence: int
@@ -267,7 +266,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class SequencedEvent:
-    """An event that is on the disk: its place, its bytes, and the chain hash up to and including it."""
+    """An event on the disk, its bytes, and the chain hash up to and including it."""
 
     record: Record
     body: bytes

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sync.cose import ES256
+from sync.cose import ES256, raw_signature
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why, why
@@ -51,12 +50,12 @@ class FileSigner:
 
     @classmethod
     def load_or_create(cls, path: Path) -> FileSigner:
-        """The key in `path`, made on first use: for a unit of a trial, whose key nobody knows before."""
+        """The key in `path`, made on first use: for a unit on trial, whose key nobody has to know before."""
         return cls.load(path) if path.exists() else cls.create(path)
 
     @classmethod
     def load(cls, path: Path) -> FileSigner:
-        """The key in `path`. Raises SyncError when there is none: a name with a slip makes no new key."""
+        """The key in `path`. Raises SyncError when there is none: a mistyped name makes no new key."""
         try:
             key = load_pem_private_key(plain_bytes(path), password=None)
         except FileNotFoundError as err:
@@ -71,20 +70,25 @@ class FileSigner:
         return self._public
 
     def sign(self, message: bytes) -> bytes:
-        r, s = decode_dss_signature(self._key.sign(message, ES256))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return raw_signature(self._key.sign(message, ES256))
 
     def secret(self, label: str) -> bytes:
-        """32 bytes that only holders of this key can make: one for each label (RFC 5869)."""
+        """32 bytes for `label` that only holders of this key can derive (RFC 5869)."""
         scalar = self._key.private_numbers().private_value.to_bytes(32, "big")
         return HKDF(hashes.SHA256(), 32, None, label.encode()).derive(scalar)
 
     def private_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key itself: for the one who opens with it what was enciphered to it."""
+        """The key itself, to decipher what was enciphered to it."""
         return self._key
 
     def private_pem(self) -> bytes:
+        """PKCS #8, not enciphered."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def public_pem(self) -> bytes:
-        return self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return public_pem(self._public)
+
+
+def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    """SubjectPublicKeyInfo."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -1,9 +1,9 @@
 """The one normal form of a person's id, and of free text that callers send. Pure.
 
-An id is what a badge reader types, a rules file names and a caller sends: upper case, without the dash, colon
-or space that one reader sends and the next does not. So `alice`, `Alice` and `ALICE` are one person, and so
-are `00-045` and `00045`. Letters are those of the Latin alphabet with their accents: a letter of another
-alphabet that looks like one of them would be a second person whom nobody can tell from the first.
+An id comes from badge readers, rules files and callers. Its normal form is upper case, without the dashes,
+colons and spaces that one reader sends and the next does not: `alice` and `ALICE` are one person, and so are
+`00-045` and `00045`. Letters are Latin with their accents: a look-alike of another alphabet would be a second
+person whom nobody can tell from the first.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def person_id(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """`text` as it is bound and compared: NFC, with ordinary spaces. Raises PersonIdError.
+    """`text` as it is bound and compared: NFC, with ordinary spaces.
 
-    Control characters are refused, and words of letters that look like those of another alphabet.
+    Raises PersonIdError for control characters, and for words that mix look-alike alphabets.
     """
     found = unicodedata.normalize("NFC", text)
     found = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in found)

@@ -1,7 +1,7 @@
-"""The one reader of files: plain ones, and never more than a stated number of bytes.
+"""Reads plain files, and never more than a stated number of bytes.
 
-A named pipe without a writer, a device such as /dev/zero and a file without end would hold a process for
-ever. What may be a pipe (sound, `-`) is not read here.
+A named pipe without a writer, a device such as /dev/zero or a file without end would hold a process for ever.
+Inputs that may be pipes (sound, `-`) are not read here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class PlainFileError(OSError):
-    """What is there is no plain file, or larger than it may be."""
+    """The path names no plain file, or one that is too large."""
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
@@ -58,7 +58,7 @@ def plain_text(path: Path, at_most: int = MAX_BYTES) -> str:
 
 
 def open_plain(path: Path, *, links: bool = True) -> BufferedReader:
-    """For a caller that reads piece by piece, within a limit of its own. Raises OSError."""
+    """`path` opened, for a caller that reads piece by piece within its own limit. Raises OSError."""
     return os.fdopen(plain_descriptor(path, links=links), "rb")
 
 
@@ -76,7 +76,7 @@ def plain_descriptor(path: str | os.PathLike[str], *, links: bool = True) -> int
 
 
 def check_plain(*paths: str | os.PathLike[str], links: bool = True) -> None:
-    """Raises OSError at the first that is no plain file: for libraries that open a path by themselves."""
+    """Raises OSError at the first that is no plain file; for libraries that open a path themselves."""
     for path in paths:
         try:
             found = Path(path).stat(follow_symlinks=links)
@@ -86,20 +86,20 @@ def check_plain(*paths: str | os.PathLike[str], links: bool = True) -> None:
 
 
 def plain_path(path: Path) -> Path:
-    """`path`, once a plain file is there. Raises OSError: for libraries that open it by themselves."""
+    """`path`, if a plain file is there; for libraries that open it themselves. Raises OSError."""
     check_plain(path)
     return path
 
 
 def check_plain_or_new(path: Path) -> Path:
-    """`path`, which may be opened for writing. Raises OSError where something else than a file is there."""
+    """`path`, if it is new or a plain file. Raises OSError."""
     with suppress(FileNotFoundError):
         check_plain(path)
     return path
 
 
 def open_output(path: Path) -> BufferedWriter:
-    """For a result, which may go into a pipe that somebody reads. Raises OSError, also where nobody does."""
+    """`path` opened for a result; it may be a pipe, if somebody reads it. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, 0o666)
@@ -114,7 +114,7 @@ def open_output(path: Path) -> BufferedWriter:
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """`data` as a command's whole result. Raises OSError as `open_output` does."""
+    """Write a command's whole result to `path`. Raises OSError as `open_output` does."""
     with open_output(path) as file:
         file.write(data)
 

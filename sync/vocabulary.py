@@ -132,6 +132,7 @@ UNIT_REASONS = frozenset(
     {
         "disk_full",
         "disk_read_only",
+        "unrecorded_starts",
         "backlog_too_large",
         "backlog_too_old",
         "model_fault",
@@ -193,7 +194,7 @@ UNIT_REASONS = frozenset(
 FORMER_REASONS = frozenset({"other_surroundings", "unusual_timing"})
 """Of units up to version 0.1.0, whose logs must still verify."""
 REASONS = DECISION_REASONS | UNIT_REASONS | FORMER_REASONS
-"""Why, in a word. The sentence a person reads is made from it where it is shown."""
+"""Why, in a word; where it is shown it becomes a sentence."""
 
 SCORES = frozenset(
     {

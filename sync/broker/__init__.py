@@ -1,4 +1,4 @@
-"""The broker's configuration, as templates: mutual TLS, and each unit only under its own name."""
+"""Writes the broker's configuration: mutual TLS, and each unit only under its own name."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def write_configuration(
 ) -> Path:
     """Fill in the templates and copy the TLS files beside them; returns the path of mosquitto.conf.
 
-    `revoked` is the list of certificates that no longer count: it has to be there, and is read where it lies
-    whenever mosquitto is reloaded. mosquitto gives up root before it reads its key, so root's files are given
-    to its user. Raises SyncError.
+    mosquitto reads `revoked`, the list of certificates that no longer count, where it lies at every reload.
+    It gives up root before it reads its key, so root's files are given to its user. Raises SyncError.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

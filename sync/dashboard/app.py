@@ -104,7 +104,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/tokens", machines.make, Right.ACCOUNTS),
     ("POST", "/tokens/revoke", machines.revoke, Right.ACCOUNTS),
     ("GET", "/approvals", approvals.listing, Right.APPROVE),
-    ("POST", "/approvals/{wish:str}", approvals.decide, Right.APPROVE),
+    ("POST", "/approvals/{request:str}", approvals.decide, Right.APPROVE),
     ("POST", "/people/{person:str}/forget", people.forget, Right.FORGET),
     ("GET", "/ledger", records.biometric, Right.REVIEW),
     ("GET", "/rooms", records.sensitive, Right.MUSTER),
@@ -114,7 +114,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/account/passkey/finish", manage.add_passkey, None),
     ("POST", "/account/passkey/remove", manage.remove_passkeys, None),
 ]
-"""Method, path, page, and the right it needs; None: anybody who is logged in."""
+"""Method, path, page, and the right it needs; None: every account that is logged in."""
 
 
 API = (
@@ -133,11 +133,11 @@ def make_app(backend: Backend) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         count = functools.partial(counted.count_due, backend.store, backend.settings.time_zone)
-        steps: list[Callable[[int], object]] = [count]
+        steps: list[tuple[Callable[[int], object], float]] = [(_chores(backend), CHORES_S), (count, MINUTE_S)]
         if backend.reports is not None:
-            steps.append(backend.reports.step)
-        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(backend))]
-        tasks += [asyncio.create_task(_each_minute(step, backend)) for step in steps]
+            steps.append((backend.reports.step, MINUTE_S))
+        tasks = [asyncio.create_task(feed.run())]
+        tasks += [asyncio.create_task(_again(step, every_s, backend)) for step, every_s in steps]
         try:
             yield
         finally:
@@ -179,19 +179,17 @@ def make_app(backend: Backend) -> Starlette:
 
 
 CHORES_S = 1.0
+MINUTE_S = 60.0
 TELL_EVERY_S = 30.0
-"""Units that were away hear of visits."""
+"""How often units that were away are told of visits."""
 
 
-async def _chores(backend: Backend) -> None:
-    """What is due must not need a visitor: alarms become incidents, what was to end by now ends. Beside the
-    live stream, which must not wait for it."""
-
+def _chores(backend: Backend) -> Callable[[int], None]:
+    """What is due must not need a visitor: alarms become incidents, and what was to end by now ends."""
     told_s = 0.0
 
-    def once() -> None:
+    def once(now_ms: int) -> None:
         nonlocal told_s
-        now_ms = backend.now_ms()
         incidents.gather(backend.store, now_ms)
         if backend.signer is not None:
             lockdown.end_due(backend.store, backend.signer, now_ms)
@@ -200,18 +198,11 @@ async def _chores(backend: Backend) -> None:
                 visits.tell_due(backend.store, backend.signer, now_ms)
                 told_s = time.monotonic()
 
-    while True:
-        try:
-            await run_in_threadpool(once)
-        except StoreError:
-            pass  # the live stream says already that the database is gone
-        except Exception:
-            log.exception("what is due could not be done; it is tried again")
-        await asyncio.sleep(CHORES_S)
+    return once
 
 
-async def _each_minute(step: Callable[[int], object], backend: Backend) -> None:
-    """Once a minute, apart from the live stream: slow mail servers and long counts keep no page waiting."""
+async def _again(step: Callable[[int], object], every_s: float, backend: Backend) -> None:
+    """Take a step again and again, beside the live stream: slow mail servers and counts hold up no page."""
     while True:
         try:
             await run_in_threadpool(step, backend.now_ms())
@@ -219,7 +210,7 @@ async def _each_minute(step: Callable[[int], object], backend: Backend) -> None:
             pass  # the live stream says already that the database is gone
         except Exception:
             log.exception("what is done from time to time failed; it is tried again")
-        await asyncio.sleep(60)
+        await asyncio.sleep(every_s)
 
 
 async def _http_error(request: Request, err: Exception) -> Response:

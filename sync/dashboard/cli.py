@@ -7,8 +7,6 @@ import datetime as dt
 import getpass
 import json
 import logging
-import signal
-import threading
 from pathlib import Path
 
 import click
@@ -32,6 +30,7 @@ from sync.keys import FileSigner
 from sync.registry.database.store import Store
 from sync.registry.sinks import Email, load_sinks
 from sync.service.command_line import DATABASE, FILE, wall_ms
+from sync.service.terminated import Terminated, stop_event
 
 ORIGIN = click.option(
     "--address", default="http://127.0.0.1:8080", show_default=True, envvar="OSTIARY_DASHBOARD",
@@ -116,10 +115,17 @@ def serve_command(
                 f"Nobody may log in yet. The first administrator opens: {_link(accounts, settings)}", err=True
             )
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminated = Terminated.heeded()
     try:
-        certificate = (cert, key) if cert and key else None
-        serve(backend, host=host, port=port, certificate=certificate, proxy=proxy, started=started)
+        serve(
+            backend,
+            host=host,
+            port=port,
+            certificate=(cert, key) if cert and key else None,
+            proxy=proxy,
+            started=started,
+            terminated=terminated,
+        )
     except KeyboardInterrupt:
         pass
     finally:
@@ -145,7 +151,7 @@ def admin_link_command(
     """
     store = _open(database)
     settings = DashboardSettings(address)
-    token = Accounts(store).invite(role, tags, f"console:{getpass.getuser()}", wall_ms(), account=account)
+    token = Accounts(store).invite(role, tags, _console(), wall_ms(), account=account)
     click.echo(f"{settings.origin}/welcome/{token}")
 
 
@@ -171,7 +177,7 @@ def doors_command(database: str, file: Path) -> None:
       thresholds = { phrase_llr = 2.0, voice_llr = 3.0, live_llr = 0.0 }
     """
     found = places.read(file)
-    store, account = _open(database), f"console:{getpass.getuser()}"
+    store, account = _open(database), _console()
     with store.reading() as db:
         less = approvals.lowered(places.load(db), found)
     if less:
@@ -183,7 +189,7 @@ def doors_command(database: str, file: Path) -> None:
         )
         raise click.exceptions.Exit(1)
     places.replace(store, found)
-    journals.record(store, f"console:{getpass.getuser()}", "doors", file.name, wall_ms(), rows=len(found))
+    journals.record(store, _console(), "doors", file.name, wall_ms(), rows=len(found))
     click.echo(f"{len(found)} doors have names now")
 
 
@@ -201,7 +207,7 @@ def names_command(database: str, file: Path, names_key: Path) -> None:
     found = read_csv(file)
     store = _open(database)
     changed = NameBook.open(store, names_key).keep(found, wall_ms())
-    journals.record(store, f"console:{getpass.getuser()}", "names", file.name, wall_ms(), rows=changed)
+    journals.record(store, _console(), "names", file.name, wall_ms(), rows=changed)
     click.echo(f"{changed} of {len(found)} names are new")
 
 
@@ -218,7 +224,7 @@ def calibration_command(database: str, file: Path) -> None:
     shapes, source = calibration.read_report(file)
     store = _open(database)
     calibration.keep(store, shapes, source, wall_ms())
-    journals.record(store, f"console:{getpass.getuser()}", "calibration", source, wall_ms(), rows=len(shapes))
+    journals.record(store, _console(), "calibration", source, wall_ms(), rows=len(shapes))
     click.echo(f"{len(shapes)} checks are compared with {source}")
 
 
@@ -301,10 +307,13 @@ def demo_data_command(
     if live:
         key = signer.public_key() if signer is not None else None
         click.echo("people go on passing until you press Ctrl-C", err=True)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = stop_event()
         data.live(stop, wall_ms, key)
+
+
+def _console() -> str:
+    """The account of a person at the command line, in the journal."""
+    return f"console:{getpass.getuser()}"
 
 
 def _open(database: str, create: bool = False) -> Store:

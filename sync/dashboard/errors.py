@@ -24,5 +24,5 @@ class RefusedError(DashboardError):
 
 
 def not_found() -> RefusedError:
-    """The same words for what does not exist and for what this account may not see."""
+    """One answer for what does not exist and for what this account may not see."""
     return RefusedError("There is nothing here that your account may see.", 404)

@@ -1,4 +1,4 @@
-"""What every request and every answer must satisfy, before any page is asked."""
+"""Checks every request before a page sees it, and puts the security headers on every answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CSP = "; ".join(
 )
 ROLL_CALL = "/muster/"
 ROLL_CALL_CSP = CSP.replace("trusted-types 'none'", "trusted-types roll-call")
-"""A roll call's page may name one script's address itself: that of the worker which keeps the list."""
+"""A roll call's page may name one script itself: the worker that keeps the list."""
 HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
@@ -79,8 +79,7 @@ class Guard:
             return PlainTextResponse("This address is too long.\n", 414)
         if scope["method"] in SAFE:
             return None
-        # 2. Whatever changes something comes from our own pages. A browser says so; what says nothing is
-        #    no browser of ours.
+        # 2. A request that changes something comes from our own pages, as browsers state in its headers.
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         same = site == "same-origin" if site is not None else origin == self._settings.origin
         if not same or origin not in (None, self._settings.origin):

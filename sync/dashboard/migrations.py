@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 
 VERSION = 11
 """2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old one
@@ -43,8 +44,7 @@ INDEXES = (
 def prepare(store: Store) -> None:
     """Bring the dashboard's part of the database up to date. Raises StoreError, DashboardError."""
     with store.transaction() as db:
-        if db.dialect.name == "postgresql":
-            db.execute(text("SELECT pg_advisory_xact_lock(7216356)"))
+        take_turn(db, Turn.DASHBOARD)
         db.execute(text("CREATE TABLE IF NOT EXISTS dashboard_version (version INTEGER NOT NULL)"))
         done = db.execute(text("SELECT max(version) FROM dashboard_version")).scalar() or 0
         if done > VERSION:

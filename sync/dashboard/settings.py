@@ -1,4 +1,4 @@
-"""What `ostiary dashboard serve` was told."""
+"""The settings of `ostiary dashboard serve`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
-    """`origin` is what people type: scheme, host and port, nothing else."""
+    """`origin` is the address that people type: scheme, host and port."""
 
     origin: str = "http://127.0.0.1:8080"
     time_zone: dt.tzinfo = field(default=dt.UTC)
     organisation: str = "Ostiary"
     bulk_rows: int = 10_000
-    """An export of more events than so many needs a second person."""
+    """An export of more events than this needs a second person."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.origin)

@@ -1,4 +1,4 @@
-"""From a request to a page and back: sessions, rights, forms, templates, headers, errors."""
+"""What all pages share: sessions, rights, forms, templates, headers, errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import functools
 import hashlib
 import hmac
 import logging
+import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jinja2
 from markupsafe import Markup
@@ -117,6 +118,10 @@ class Call:
             )
         return value
 
+    def tags(self) -> list[str]:
+        """The tags that were typed, between blanks and commas. Raises RefusedError."""
+        return [tag for tag in re.split(r"[\s,]+", self.text("tags", 400, needed=False)) if tag]
+
     def moment(self, name: str) -> int:
         """A field of date and minute in the page's time zone, as milliseconds. Raises RefusedError."""
         try:
@@ -178,7 +183,7 @@ Handler = Callable[[Call], Response]
 
 
 def guarded(handler: Handler, right: Right | None) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that only somebody with `right` reaches; None: anybody who is logged in."""
+    """An endpoint for accounts with `right`; None: for every account that is logged in."""
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
@@ -250,6 +255,27 @@ async def read_form(request: Request) -> dict[str, str]:
     except ValueError as err:
         raise RefusedError("This form cannot be read.") from err
     return dict(pairs)
+
+
+def keep_cookie(
+    backend: Backend,
+    answer: Response,
+    name: str,
+    value: str | None,
+    life_s: int | None = None,
+    samesite: Literal["lax", "strict"] = "strict",
+) -> None:
+    """Set a cookie that no script reads, until the browser closes or for `life_s`; None deletes it."""
+    secure = backend.settings.secure
+    if value is None:
+        answer.delete_cookie(name, secure=secure, httponly=True, samesite=samesite)
+    else:
+        answer.set_cookie(name, value, life_s, secure=secure, httponly=True, samesite=samesite)
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
 def redirect(address: str) -> Response:

@@ -1,15 +1,13 @@
-"""A small certificate authority for a site or a test: units, workers and brokers get their certificates.
+"""A small certificate authority for a site or a test: it certifies units, workers and brokers.
 
-A site's has two keys: the root's, which is taken away after it has signed once, and the issuing key, which
-stays. A hospital with its own PKI uses that instead: all that matters is that a unit's common name is
-`site/unit`.
+A site's authority has two keys: the root's, which is taken away after it has signed once, and the issuing
+key, which stays. A hospital with its own PKI uses that instead: a unit's common name must be `site/unit`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why
@@ -54,8 +53,8 @@ class Authority:
             if not certificate.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 made = _root("ostiary authority", now, CA_DAYS, path_length=0)
-                _write(key, _pem(made[1]), 0o600)
-                _write(certificate, made[0].public_bytes(Encoding.PEM), 0o644)
+                replace_file(key, _pem(made[1]), 0o600)
+                replace_file(certificate, made[0].public_bytes(Encoding.PEM), 0o644)
             loaded = load_pem_private_key(plain_bytes(key), password=None)
             if not isinstance(loaded, ec.EllipticCurvePrivateKey):
                 raise SyncError("the authority's key is not an elliptic-curve key")
@@ -87,10 +86,10 @@ class Authority:
                 )
                 .sign(root_key, hashes.SHA256())
             )
-            _write(root_folder / "root.key", _pem(root_key), 0o600)
-            _write(folder / f"{ISSUING}.key", _pem(key), 0o600)
-            _write(folder / f"{ISSUING}.pem", issuing.public_bytes(Encoding.PEM), 0o644)
-            _write(folder / "ca.pem", root.public_bytes(Encoding.PEM), 0o644)
+            replace_file(root_folder / "root.key", _pem(root_key), 0o600)
+            replace_file(folder / f"{ISSUING}.key", _pem(key), 0o600)
+            replace_file(folder / f"{ISSUING}.pem", issuing.public_bytes(Encoding.PEM), 0o644)
+            replace_file(folder / "ca.pem", root.public_bytes(Encoding.PEM), 0o644)
         except OSError as err:
             raise SyncError(f"the site's authority cannot be written: {what_and_why(err)}") from err
         return cls(folder, issuing, key)
@@ -106,8 +105,7 @@ class Authority:
     ) -> TlsFiles:
         """A key and certificate for `common_name`, in `into` or the authority's folder.
 
-        `hosts` makes it a server's. Raises SyncError when there is one already and `renew` does not say that
-        it may go.
+        `hosts` makes it a server's. Raises SyncError where there is one already, unless `renew`.
         """
         name, folder = common_name.replace("/", "_"), into or self.folder
         files = TlsFiles(self.folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
@@ -115,8 +113,8 @@ class Authority:
             raise SyncError(f"{common_name} has a certificate here; --renew replaces it and its key")
         key = ec.generate_private_key(ec.SECP256R1())
         signed = self.sign(key.public_key(), common_name, now, hosts)
-        _write(files.key, _pem(key), 0o600)
-        _write(files.certificate, self.chained(signed), 0o644)
+        replace_file(files.key, _pem(key), 0o600)
+        replace_file(files.certificate, self.chained(signed), 0o644)
         return files
 
     def sign(
@@ -127,7 +125,7 @@ class Authority:
         hosts: tuple[str, ...] = (),
         lasts: dt.timedelta = dt.timedelta(days=LEAF_DAYS),
     ) -> x509.Certificate:
-        """A certificate for somebody else's key; `hosts` makes it a server's, else it is a client's."""
+        """A certificate for somebody else's key: a server's where `hosts` are given, else a client's."""
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _builder(common_name, self.certificate.subject, key, now, lasts)
@@ -141,7 +139,7 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
     def chained(self, certificate: x509.Certificate) -> bytes:
-        """`certificate` (PEM), and behind it the issuing one where that is not what everybody trusts."""
+        """`certificate` (PEM), followed by the issuing one where that is not the root itself."""
         chain = [certificate]
         if self.certificate.issuer != self.certificate.subject:
             chain.append(self.certificate)
@@ -163,17 +161,18 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-_CA_USAGE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+def key_usage(*allowed: str) -> x509.KeyUsage:
+    """Allows these uses of a key and no other (RFC 5280 4.2.1.3)."""
+    return x509.KeyUsage(**{name: name in allowed for name in _USAGES})
+
+
+_CA_USAGE = key_usage("digital_signature", "key_cert_sign", "crl_sign")
 
 
 def _root(
@@ -213,9 +212,3 @@ def _host(name: str) -> x509.GeneralName:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)

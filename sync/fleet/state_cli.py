@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import json
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ from sync.plain_file import NETWORK_BYTES
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.database.store import Store
 from sync.registry.fleet import people, rollout, wanted
-from sync.service.command_line import DATABASE, FILE, read_file, wall_ms
+from sync.service.command_line import ACCOUNT, DATABASE, FILE, read_file, wall_ms
 from sync.toml_table import toml_table
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
-ACCOUNT = click.option("--account", default=getpass.getuser, help="Who orders it; it is on record.")
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
 

@@ -1,1 +1,1 @@
-"""What a site tells its units, signed and counted: commands, and the document of how a unit should be."""
+"""Signed, counted orders of a site to its units: commands, and the document of how a unit should be."""

@@ -1,6 +1,6 @@
-"""Where commands arrive on a unit: each is obeyed at most once, in order, and answered, whatever is killed.
+"""Obeys commands on a unit: each at most once, in order, and answered, also after a crash.
 
-The ledger notes a command on the disk *before* its handler runs and the signed answer after. A unit that is
+The ledger notes a command on the disk *before* its handler runs and the signed answer after. A unit that was
 killed between the two does not try again: it answers `interrupted`, and a person decides.
 """
 
@@ -18,7 +18,7 @@ from sync.durable import replace_file
 from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
 from sync.orders.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
-from sync.plain_file import open_plain
+from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why
 
 MAX_LEDGER_BYTES = 8192
@@ -30,7 +30,7 @@ Note = Callable[[Result], None]
 
 
 class CommandFailedError(SyncError):
-    """A command could not be obeyed; `why` is what the registry is told."""
+    """A command could not be obeyed; the registry is told `why`."""
 
     def __init__(self, why: Why) -> None:
         super().__init__(f"a command could not be obeyed: {why}")
@@ -59,7 +59,7 @@ class CommandLedger:
         return self._entry
 
     def take(self, command: Command) -> None:
-        """Claim a command: it can never be claimed again. Raises ProofError when its turn has passed."""
+        """Note a command as taken, once. Raises ProofError when it or a newer one was taken before."""
         if command.counter <= self.last().counter:
             raise ProofError("this command was obeyed before, or a newer one was")
         self._write(Entry(command.counter))
@@ -69,9 +69,7 @@ class CommandLedger:
 
     def _read(self) -> Entry:
         try:
-            with open_plain(self._path) as file:
-                data = file.read(MAX_LEDGER_BYTES + 1)
-            version, counter, answer = decode(data, MAX_LEDGER_BYTES)
+            version, counter, answer = decode(plain_bytes(self._path, MAX_LEDGER_BYTES), MAX_LEDGER_BYTES)
             known = version == 1 and type(counter) is int and 0 <= counter <= MAX_SEQUENCE
             if not known or not (answer is None or type(answer) is bytes):
                 raise ValueError("not a ledger")
@@ -95,7 +93,7 @@ class CommandLedger:
 
 @dataclass(slots=True)
 class CommandHandler:
-    """`sync.transport.agent.Handler`. `registry_key` is whose commands count; `signer` signs the answers."""
+    """Obeys what `registry_key` signed; `signer` signs the answers. Implements `agent.Handler`."""
 
     unit: UnitId
     registry_key: ec.EllipticCurvePublicKey
@@ -109,7 +107,7 @@ class CommandHandler:
         """The newest answer, which the registry may not have got. Raises SyncError for a damaged ledger."""
         last = self.ledger.last()
         if last.counter and last.answer is None:
-            # Taken, and then we were killed. Whether it was obeyed nobody knows; it is not tried again.
+            # We were killed after taking it. Nobody knows whether it was obeyed, so it is not tried again.
             return self._answer(last.counter, "interrupted", "killed")
         return last.answer
 

@@ -1,4 +1,4 @@
-"""Commands to a unit and its answers: both signed, both counted, so neither can be made up or played back."""
+"""Commands to a unit and its answers: signed and counted, so neither can be forged or replayed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
-from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId
 
 COMMAND_TYPE = "application/ostiary-command+cbor"
 RESULT_TYPE = "application/ostiary-result+cbor"
@@ -44,8 +43,7 @@ _NAME = re.compile(r"[a-z_]{1,32}")
 Arguments = Mapping[str, str | int | bytes]
 
 Status = Literal["done", "refused", "failed", "interrupted"]
-"""`interrupted`: the unit was killed between taking the command and answering. Whether it was obeyed nobody
-knows; it is not tried again."""
+"""`interrupted`: the unit was killed between taking the command and answering, and does not try again."""
 Why = Literal[
     "none",
     "expired",
@@ -70,7 +68,7 @@ class StaleCommandError(ProofError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One order to one unit. `counter` only goes up per unit, so nothing can be played back."""
+    """One order to one unit. `counter` only rises, so that none can be replayed."""
 
     unit: UnitId
     counter: int
@@ -98,28 +96,18 @@ class Command:
             raise MalformedError(f"a command's arguments take at most {MAX_ARGUMENT_BYTES} bytes")
 
     def signed(self, signer: Signer) -> bytes:
-        return cose.sign1(self._to_bytes(), signer, COMMAND_TYPE)
-
-    def _to_bytes(self) -> bytes:
-        times = (self.issued_ms, self.expires_ms)
-        return dump_fields(1, self.unit, self.counter, *times, self.action, dict(self.arguments))
+        told = (self.counter, self.issued_ms, self.expires_ms, self.action, dict(self.arguments))
+        return cose.sign_fields(signer, COMMAND_TYPE, self.unit, *told)
 
 
 def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Command:
     """A command for `unit` that is signed and in force.
 
-    Raises MalformedError, ProofError, or StaleCommandError. Whether it was obeyed before is the ledger's
-    question.
+    Raises MalformedError, ProofError, or StaleCommandError. The ledger knows whether it was obeyed before.
     """
-    # 1. By the key that may command, in the one encoding, of the one type.
-    version, name, *rest = fields(cose.open1(message, key, COMMAND_TYPE), "isiiism", cose.MAX_SIGN1_BYTES)
-    if version != 1:
-        raise MalformedError("a command of an unknown form")
-    command = Command(unit_id(name), *rest)
-    # 2. For this unit.
-    if command.unit != unit:
-        raise ProofError("a command for another unit")
-    # 3. In its time, by our clock.
+    # 1. By the key that may command, in the one encoding, of the one type, and for this unit.
+    command = Command(unit, *cose.open_fields(message, key, COMMAND_TYPE, "iiism", unit, "a command"))
+    # 2. In its time, by our clock.
     if now_ms >= command.expires_ms:
         raise StaleCommandError(command, "expired")
     if command.issued_ms > now_ms + CLOCK_TOLERANCE_MS:
@@ -129,7 +117,7 @@ def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, n
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a unit did about command `counter`. It has no free text, as an event has none."""
+    """What a unit did about command `counter`, in words of a list."""
 
     unit: UnitId
     counter: int
@@ -138,19 +126,15 @@ class Result:
     time_ms: int
 
     def signed(self, signer: Signer) -> bytes:
-        payload = dump_fields(1, self.unit, self.counter, self.status, self.why, self.time_ms)
-        return cose.sign1(payload, signer, RESULT_TYPE)
+        told = (self.counter, self.status, self.why, self.time_ms)
+        return cose.sign_fields(signer, RESULT_TYPE, self.unit, *told)
 
 
 def open_result(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Result:
     """A result that `unit` signed. Raises MalformedError or ProofError."""
-    payload = cose.open1(message, key, RESULT_TYPE)
-    version, name, counter, status, why, time_ms = fields(payload, "isissi", cose.MAX_SIGN1_BYTES)
-    if version != 1 or status not in get_args(Status) or why not in get_args(Why):
+    counter, status, why, time_ms = cose.open_fields(message, key, RESULT_TYPE, "issi", unit, "a result")
+    if status not in get_args(Status) or why not in get_args(Why):
         raise MalformedError("a result with an unknown word")
     if not 0 <= counter <= MAX_SEQUENCE or not 0 <= time_ms <= MAX_TIME_MS:
         raise MalformedError("a result has a number out of range")
-    result = Result(unit_id(name), counter, status, why, time_ms)
-    if result.unit != unit:
-        raise ProofError("a result of another unit")
-    return result
+    return Result(unit, counter, status, why, time_ms)

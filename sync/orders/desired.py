@@ -1,15 +1,17 @@
-"""How one unit should be: a signed, counted document over retained MQTT, and the parts that it names by hash.
+"""The document of how one unit should be: signed, counted, retained by the broker.
 
-The document is small. What is large (rules, the roster of people, each sealed enrolment, the files of a
-bundle) travels as parts (`sync/orders/parts.py`), which nobody can swap: the document names their SHA-256.
+What is large (rules, roster, sealed enrolments, the files of a bundle) travels as parts
+(`sync/orders/parts.py`); the document names their SHA-256, so that nobody can swap them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
@@ -30,7 +32,7 @@ _KEY_BYTES, _SIGNATURE_BYTES, _HASH_BYTES = 32, 64, 32
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Something larger than a document, named by what it is."""
+    """A file larger than a document, named by its hash and size."""
 
     sha256: bytes
     size: int
@@ -51,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class WantedBundle:
-    """Models: the manifest, which names their files, and the signature beside it. `key` is raw Ed25519."""
+    """Models: their manifest, its signature, and the signing key (raw Ed25519)."""
 
     manifest: Part
     signature: bytes
@@ -64,13 +66,13 @@ class WantedBundle:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a unit should be. What is None, or empty, is left as it is."""
+    """What a unit should have. The unit leaves as it is what is None or empty here."""
 
     rules: Part | None = None
     people: Part | None = None
     bundle: WantedBundle | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """In place of those of every risk class of the rules."""
+    """They replace those of every risk class of the rules."""
     software: str = ""
     """A version that the unit should report; packages bring it, not this document."""
 
@@ -82,7 +84,7 @@ class Contents:
             raise MalformedError("a version is a short text")
 
     def digest(self) -> bytes:
-        """The same for the same contents, whatever the document's number and time."""
+        """A hash of the contents alone, without the document's number and times."""
         return hashlib.sha256(dump_fields(*self.to_fields())).digest()
 
     def to_fields(self) -> tuple[list[object], list[object], list[object], dict[str, float], str]:
@@ -93,7 +95,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The document for one unit. `counter` only rises, so no older one ever counts again."""
+    """The document for one unit. `counter` only rises, so that no older one counts again."""
 
     unit: UnitId
     counter: int
@@ -111,35 +113,27 @@ class Desired:
             raise MalformedError("a document lives up to 90 days")
 
     def signed(self, signer: Signer) -> bytes:
-        times = (self.issued_ms, self.expires_ms)
-        payload = dump_fields(1, self.unit, self.counter, *times, *self.contents.to_fields())
-        return cose.sign1(payload, signer, DESIRED_TYPE)
+        told = (self.counter, self.issued_ms, self.expires_ms, *self.contents.to_fields())
+        return cose.sign_fields(signer, DESIRED_TYPE, self.unit, *told)
 
 
 def open_desired(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Desired:
     """A document for `unit` that is signed and in force.
 
-    Raises MalformedError or ProofError. Whether a later one was applied is the unit's
-    memory's question.
+    Raises MalformedError or ProofError. The unit's memory knows whether a later one was applied.
     """
-    # 1. By the key that may command, in the one encoding, of the one type.
-    payload = cose.open1(message, key, DESIRED_TYPE)
-    version, name, counter, issued, expires, rules, people, bundle, thresholds, software = fields(
-        payload, "isiiilllms", cose.MAX_SIGN1_BYTES
+    # 1. By the key that may command, in the one encoding, of the one type, and for this unit.
+    counter, issued, expires, rules, people, bundle, thresholds, software = cose.open_fields(
+        message, key, DESIRED_TYPE, "iiilllms", unit, "a document"
     )
-    if version != 1:
-        raise MalformedError("a document of an unknown form")
     wanted = None
     if bundle:
         if not typed(bundle, "bibb"):
             raise MalformedError("a document has a mistyped bundle")
         wanted = WantedBundle(Part(bundle[0], bundle[1]), bundle[2], bundle[3])
     contents = Contents(_part(rules), _part(people), wanted, thresholds, software)
-    desired = Desired(unit_id(name), counter, issued, expires, contents)
-    # 2. For this unit.
-    if desired.unit != unit:
-        raise ProofError("a document for another unit")
-    # 3. In its time, by our clock.
+    desired = Desired(unit, counter, issued, expires, contents)
+    # 2. In its time, by our clock.
     if now_ms >= desired.expires_ms:
         raise ProofError("a document that has expired")
     if desired.issued_ms > now_ms + CLOCK_TOLERANCE_MS:
@@ -161,8 +155,10 @@ def _part(packed: list[object]) -> Part | None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody who may use this unit's door. `envelope` is None for an enrolment that was made here; then
-    `version` says which of those it was, or is 0 for one that came here and whose envelope is lost.
+    """Somebody who may use this unit's door.
+
+    `envelope` is None for an enrolment of this unit's own, which `version` tells apart; 0 says that it came
+    from elsewhere and that the registry lost its envelope.
     """
 
     uid: str
@@ -173,9 +169,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """An enrolment of this unit's that is to be sealed to another unit, whose card (PEM) comes with
-    it.
-    """
+    """An enrolment of this unit's to be sealed to another unit, whose card (PEM) comes with it."""
 
     uid: str
     number: int
@@ -185,7 +179,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Somebody who was forgotten, up to this enrolment: a receipt is owed."""
+    """Somebody who was forgotten, up to this enrolment; the unit owes a receipt."""
 
     uid: str
     number: int
@@ -257,7 +251,7 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Somebody whom this unit holds by a number of the fleet, said to a registry that has lost its people."""
+    """Somebody whom this unit holds by a number of the fleet, for a registry that has lost its people."""
 
     uid: str
     number: int
@@ -281,7 +275,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """This unit holds nothing of somebody; `proof` is the signed deletion receipt, empty if it never did."""
+    """This unit holds nothing of somebody. `proof` is the deletion receipt, empty if it never held any."""
 
     uid: str
     number: int
@@ -295,40 +289,52 @@ _ITEMS: dict[str, tuple[type[Enrolled] | type[Holding] | type[Sealed] | type[Rec
     "sealed": (Sealed, "sisb"),
     "receipt": (Receipt, "sib"),
 }
+_NAMES = {kind: name for name, (kind, _) in _ITEMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a unit has to say to its registry, under one signature of its audit key."""
+    """What a unit tells its registry about people, under one signature of its audit key."""
 
     unit: UnitId
     time_ms: int
     items: tuple[Item, ...]
 
     def body(self) -> bytes:
-        names = {kind: name for name, (kind, _) in _ITEMS.items()}
-        lines = [[names[type(i)], *(getattr(i, f) for f in i.__slots__)] for i in self.items]
-        return dump_fields(lines)
+        return dump_fields([_line(item) for item in self.items])
 
     def signed(self, signer: Signer) -> bytes:
         body = self.body()
-        payload = dump_fields(1, self.unit, self.time_ms, hashlib.sha256(body).digest())
-        return dump_fields(cose.sign1(payload, signer, STATEMENT_TYPE), body)
+        told = (self.time_ms, hashlib.sha256(body).digest())
+        return dump_fields(cose.sign_fields(signer, STATEMENT_TYPE, self.unit, *told), body)
+
+
+def first_that_fit(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The first of `items`, as many as one statement has room for."""
+    room = MAX_STATEMENT_BYTES - 2 * cose.MAX_SIGN1_BYTES
+    found: list[Item] = []
+    for item in items:
+        room -= len(cbor2.dumps(_line(item)))
+        if room < 0:
+            break
+        found.append(item)
+    return tuple(found)
 
 
 def open_statement(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Statement:
     """What `unit` signed. Raises MalformedError or ProofError."""
     signed, body = fields(message, "bb", MAX_STATEMENT_BYTES)
-    payload = cose.open1(signed, key, STATEMENT_TYPE)
-    version, name, time_ms, digest = fields(payload, "isib", cose.MAX_SIGN1_BYTES)
-    if version != 1 or not 0 <= time_ms <= MAX_TIME_MS:
-        raise MalformedError("a statement of an unknown form")
-    if unit_id(name) != unit:
-        raise ProofError("a statement of another unit")
+    time_ms, digest = cose.open_fields(signed, key, STATEMENT_TYPE, "ib", unit, "a statement")
+    if not 0 <= time_ms <= MAX_TIME_MS:
+        raise MalformedError("a statement has a time out of range")
     if hashlib.sha256(body).digest() != digest:
         raise ProofError("a statement's body is not what was signed")
     (lines,) = fields(body, "l", MAX_STATEMENT_BYTES)
     return Statement(unit, time_ms, tuple(map(_item, lines)))
+
+
+def _line(item: Item) -> list[Any]:
+    return [_NAMES[type(item)], *(getattr(item, name) for name in item.__slots__)]
 
 
 def _item(line: object) -> Item:

@@ -1,4 +1,4 @@
-"""Parts of a document on their way: a unit asks for a piece of one, by hash and offset, and gets it."""
+"""How parts of a document travel: a unit asks for a piece by hash and offset, and gets it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """That piece. Only the whole part, by its hash, says whether it is the right one."""
+    """That piece. Its content is checked once the part is whole, by the hash."""
 
     part: Part
     offset: int

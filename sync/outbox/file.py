@@ -24,9 +24,7 @@ class LogFile:
     """The open file. Threads share `db` and hold `lock` while they use it; other processes have their own."""
 
     def __init__(self, path: Path, unit: UnitId, ballast_bytes: int, busy_s: float = BUSY_TIMEOUT_S) -> None:
-        """A file that another process holds is waited for, `busy_s` each time.
-
-        Raises OutboxError for a file that cannot be opened or is another unit's."""
+        """Raises OutboxError for a file that cannot be opened or is another unit's."""
         self._path, self._ballast = path, path.with_name(path.name + ".ballast")
         self.lock = threading.Lock()
         try:
@@ -72,7 +70,7 @@ class LogFile:
             self.rollback()
 
     def rollback(self) -> None:
-        """Undo what was begun and not ended, if anything was."""
+        """Undo the transaction that was begun and not ended, if there is one."""
         if self.db.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
@@ -90,7 +88,7 @@ class LogFile:
         return disk.f_bavail * disk.f_frsize
 
     def give_up_ballast(self) -> None:
-        """Make the room that was kept for the record of an overflow."""
+        """Free the space that was kept for the record of an overflow."""
         self._ballast.unlink(missing_ok=True)
 
     def _prepare(self, unit: UnitId, ballast_bytes: int) -> None:

@@ -37,16 +37,16 @@ class OutboxFullError(OutboxError):
 
 
 class OutboxRollbackError(OutboxError):
-    """The log on the disk is older than the unit's counter, or gone: an old copy was put back, perhaps."""
+    """The log on the disk is gone, or older than the unit's counter, as after an old copy was put back."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxLimits:
-    """When the log counts as full: by space alone. How old its events say they are is up to a clock that may
-    be wrong, and a unit that nobody reads from may stand for years.
+    """When the log counts as full: by number and size of its events, never by their age, since a clock may be
+    wrong and a unit that nobody reads from may stand for years.
 
-    `ballast_bytes` lie on the disk to be given up for the overflow record when somebody else filled it;
-    with less than twice as much free, events are no longer taken.
+    `ballast_bytes` are kept on the disk and freed for the overflow record when another program has filled it;
+    with less than twice as much free, the log takes no event.
     """
 
     max_events: int = 1_000_000
@@ -54,12 +54,12 @@ class OutboxLimits:
     batch_events: int = 500
     ballast_bytes: int = 8 << 20
     keep_events: int = 5000
-    """So many stay after their receipt, for a registry that was put back. They make no log full."""
+    """So many stay after their receipt, for a registry that was put back. They do not count as filling it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """Facts for the health message and for `ostiary doctor`."""
+    """Numbers for the health message and for `ostiary doctor`."""
 
     sequence: int
     sealed: int

@@ -10,7 +10,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import TracebackType
 
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, unit_id
 from sync.outbox.file import BUSY_TIMEOUT_S, LogFile, cannot_open
@@ -30,11 +29,11 @@ from sync.proofs import chain
 class Outbox(Sending):
     """One unit's log. Thread-safe; open it in as many processes as needed, append in one.
 
-    `now_ms` is the wall clock (UTC), used for the heads' times only. `doors` are the configured
-    doors: an event that names another is refused, so no free text enters that way. `counter` lies outside
-    the disk (TPM NV); with it a disk put back from a backup, or a log that was removed, is refused at open.
-    `never_used` is the counter's value on a unit that never had a log. Who appends beside the door looks at
-    the counter and leaves it as it is (`advances` false).
+    `now_ms` is the wall clock (UTC), for the times of heads only. An event that names a door outside `doors`
+    is refused, so that no free text enters. `counter` lies outside the disk (TPM NV): with it a log that was
+    removed, or put back from a backup, is refused at open. `never_used` is its value on a unit that never had
+    a log; a process beside the door's leaves it as it is (`advances` false). A file that another process
+    holds is waited for, `busy_s` each time: so long a door may wait.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class Outbox(Sending):
         advances: bool = True,
         busy_s: float = BUSY_TIMEOUT_S,
     ) -> None:
-        """A file that another process holds is waited for, `busy_s` each time: so long a door may wait."""
         name, limits = unit_id(unit), limits or OutboxLimits()
         super().__init__(LogFile(path, name, limits.ballast_bytes, busy_s), name, limits, now_ms)
         self._doors = frozenset(doors)
@@ -65,12 +63,12 @@ class Outbox(Sending):
     def append(
         self, event: AuditEvent, *, risk: Risk = "high", other_process: bool = False
     ) -> SequencedEvent | None:
-        """Put `event` on the disk and return it in its place, or raise: then nothing may move.
+        """Put `event` on the disk and return it in its place. Raises OutboxError: then nothing may move.
 
-        When the log is full, `risk="high"` raises OutboxFullError. `risk="low"` returns None once the
-        overflow itself is durable; the first append after there is room again records how many went
-        uncounted, in an OUTBOX_OVERFLOW event. `other_process`: another process than the door's has written
-        the event, so it takes its boot and monotonic time from the log.
+        A full log raises OutboxFullError at `risk="high"`. At `risk="low"` it returns None once the overflow
+        is counted on the disk; the first append with room again records the count in an OUTBOX_OVERFLOW
+        event. An event of another process than the door's (`other_process`) takes boot and monotonic time
+        from the log.
         """
         if event.door not in self._doors:
             raise OutboxError("the event names a door that is not configured on this unit")
@@ -98,9 +96,7 @@ class Outbox(Sending):
     def __enter__(self) -> Outbox:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- inside
@@ -131,7 +127,7 @@ class Outbox(Sending):
         return stored
 
     def _last_event(self) -> AuditEvent | None:
-        """The newest event; it stays here until a later one is acknowledged."""
+        """The newest event, None in an empty log."""
         row = self._db.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
         return Record.from_bytes(row[0]).event if row else None
 

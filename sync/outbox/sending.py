@@ -1,11 +1,11 @@
-"""The sender's side of the log: heads over what was appended, batches for the registry, receipts from it."""
+"""The sender's side of the audit log: signs heads, makes batches, obeys receipts."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 
-from sync.events import Signer, UnitId
+from sync.events import MAX_SEQUENCE, Signer, UnitId
 from sync.outbox.file import LogFile
 from sync.outbox.parts import REPORTS_RESERVED, Batch, Fill, Held, OutboxError, OutboxLimits, OutboxStatus
 from sync.proofs import chain
@@ -75,10 +75,10 @@ class Sending:
         return Batch(sequence + 1, previous, tuple(row[2] for row in rows), head[1], head[0])
 
     def acknowledge(self, size: int, chain_hash: bytes) -> bool:
-        """The registry holds everything up to `size`; False when the receipt is not about our log.
+        """Note that the registry holds everything up to `size`; False when the receipt is not about our log.
 
-        What is older than the newest `keep_events` of them leaves. The last one always stays, because the
-        next batch starts from its chain hash.
+        Of those events the newest `keep_events` stay. The last always stays: the next batch starts from its
+        chain hash.
         """
         with self._file.transaction():
             ours = self._db.execute("SELECT chain FROM events WHERE sequence = ?", (size,)).fetchone()
@@ -99,11 +99,11 @@ class Sending:
             (first,) = self._db.execute("SELECT min(sequence) FROM events").fetchone()
         return int(acknowledged) if first is None else 0 if first == 1 else min(first, acknowledged)
 
-    def held(self, at_most: int = 50_000) -> Held | None:
-        """Up to `at_most` sealed events that have not left yet, to the last head among them.
+    def held(self, at_most: int = MAX_SEQUENCE) -> Held | None:
+        """Up to `at_most` sealed events that have not left yet, to the last head among them; None for none.
 
-        None when there is nothing sealed. Raises OutboxError when events before them left under an earlier
-        version, which did not keep what a proof of the rest starts from.
+        Raises OutboxError when events before them left under an earlier version, which did not keep what a
+        proof of the rest starts from.
         """
         with self._lock, self._file.reading():
             (acknowledged,) = self._db.execute("SELECT acknowledged FROM state").fetchone()
@@ -138,7 +138,7 @@ class Sending:
         )
 
     def fill(self) -> Fill:
-        """How full the log is, so that somebody can act long before it is."""
+        """How full the log is."""
         with self._lock, self._file.reading():
             sequence, acknowledged = self._db.execute("SELECT sequence, acknowledged FROM state").fetchone()
             used = self._file.used_bytes()
@@ -159,8 +159,7 @@ class Sending:
     def next_report(self) -> int:
         """A number for a health message: higher than every one before, also after a restart.
 
-        Numbers are reserved many at a time, so few messages cost a write; and a disk that takes none does not
-        keep the unit from saying so.
+        One write reserves many numbers, and a disk that takes no write keeps no message back.
         """
         if self._report >= self._reserved:
             with contextlib.suppress(OutboxError), self._file.transaction():
@@ -173,14 +172,14 @@ class Sending:
         return self._report
 
     def _drop(self, last: int) -> None:
-        """Everything up to `last` but that event itself, which what follows starts from."""
+        """Delete the events before `last` and the heads up to it: the next batch starts from that event."""
         if last <= 1:
             return  # so that a log that begins with event 1 has lost nothing, not even its first head
         self._db.execute("DELETE FROM events WHERE sequence < ?", (last,))
         self._db.execute("DELETE FROM heads WHERE size <= ?", (last,))
 
     def _move_base(self, size: int) -> None:
-        """Before events up to `size` go: keep what a proof of the rest starts from."""
+        """Keep what a proof of the rest starts from, before the events up to `size` go."""
         (frontier,) = self._db.execute("SELECT frontier FROM base").fetchone()
         head = self._db.execute("SELECT cose FROM heads WHERE size = ?", (size,)).fetchone()
         before = Frontier.from_bytes(frontier)

@@ -1,4 +1,4 @@
-"""Events about the unit rather than about an attempt, from whichever of its processes has one to tell."""
+"""Events about the unit, not about an attempt, from any of its processes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def unit_event(kind: str, reason: str, *, door: str, time_ms: int, keystore: str
 
 
 def in_present_start(event: AuditEvent, last: AuditEvent | None, boot: int) -> AuditEvent:
-    """`event`, from a process that did not start the unit, as part of the start that the log is in.
+    """`event`, of a process beside the door's, with the boot of the log's `last` event.
 
-    Its monotonic time goes on from the log's last event by the wall clock. A clock that was moved meanwhile
-    still shows: in this event when it went back, at the next event of the door when it went forward.
+    Its monotonic time is that event's plus the wall time since. A clock that was moved meanwhile still shows:
+    in this event when it went back, in the door's next one when it went forward.
     """
     if last is None:
         return dataclasses.replace(event, boot=boot, monotonic_ms=0)

@@ -1,1 +1,1 @@
-"""What proves a log: its hash chain, Merkle trees, signed heads, and the verification that trusts nobody."""
+"""Proofs about a log: hash chain, Merkle trees, signed heads, and independent verification."""

@@ -1,4 +1,4 @@
-"""`ostiary audit`: check a log without trusting who keeps it."""
+"""`ostiary audit`: check a log without trusting its keeper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
 from sync.plain_file import plain_bytes, write_output
-from sync.plain_words import why
+from sync.plain_words import told, why
 from sync.proofs import bundle as bundles
 from sync.proofs.verify import Report, verify
 
@@ -167,12 +167,11 @@ def _read(source: str) -> bytes:
 def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=URL_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only, see _read
-            return _limited(answer.read(bundles.MAX_BUNDLE_BYTES + 1))
+            data: bytes = answer.read(bundles.MAX_BUNDLE_BYTES + 1)
     except (urllib.error.URLError, TimeoutError, ValueError) as err:
-        raise SyncError(f"cannot fetch {url}: {getattr(err, 'reason', err)}") from err
-
-
-def _limited(data: bytes) -> bytes:
+        reason = getattr(err, "reason", err)
+        reason = told(reason, "that is no address") if isinstance(reason, Exception) else reason
+        raise SyncError(f"cannot fetch {url}: {reason}") from err
     if len(data) > bundles.MAX_BUNDLE_BYTES:
         raise MalformedError("a bundle has at most 1 GiB; export fewer months")
     return data

@@ -1,8 +1,9 @@
-"""What an auditor takes away: a log, one event with its proof, or two heads and the proof between."""
+"""Bundles for an auditor: a log, one event with its proof, or two heads and the proof between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,9 @@ MAX_BUNDLE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events `missing_from` to `first` - 1 are not there.
+    """Events `missing_from` to `first` - 1 are missing.
 
-    `chain` is the chain hash before `first`, as the unit said it, or empty; the next head vouches for it.
+    `chain` is the chain hash before `first` by the unit's word, or empty; the next head vouches for it.
     """
 
     missing_from: int
@@ -48,13 +49,13 @@ class LogBundle:
     """Events `first` to the last head, every signed head among them, and the state just before `first`.
 
     When `first` is not 1 (older events have passed their retention), the first head covers the event before
-    it, so that what came before is still pinned down by a signature; `records`, signed by the registry, say
-    who deleted it. `frontier` is empty when events are missing there: the tree cannot be continued then.
+    it, and `records`, signed by the registry, say who deleted what came before. `frontier` is empty when
+    events are missing there: the tree cannot be continued then.
     """
 
     unit: UnitId
     key: bytes
-    """SubjectPublicKeyInfo, DER: which key it is said to be; a verifier brings its own copy."""
+    """The unit's key as claimed (SubjectPublicKeyInfo, DER); a verifier brings its own copy."""
     first: int
     chain: bytes
     frontier: bytes
@@ -102,7 +103,7 @@ Bundle = LogBundle | EventProof | GrowthProof
 
 
 def parse(data: bytes) -> Bundle:
-    """What the bytes claim to be, types checked and nothing else. Raises MalformedError."""
+    """The bundle in `data`, with only its types checked. Raises MalformedError."""
     if len(data) > MAX_BUNDLE_BYTES:
         raise MalformedError("a bundle has at most 1 GiB; export fewer months")
     try:
@@ -129,7 +130,7 @@ def parse(data: bytes) -> Bundle:
 
 
 def prove_event(log: LogBundle, sequence: int) -> EventProof:
-    """The proof for one event of a log; older ones may have passed their retention. Raises ProofError."""
+    """The proof for one event of a log. Raises ProofError."""
     leaves, before, head = _provable(log)
     path = inclusion_proof(leaves, sequence - 1, before)
     event = log.events[sequence - log.first]
@@ -143,17 +144,14 @@ def prove_growth(log: LogBundle, old_head: bytes) -> GrowthProof:
     return GrowthProof(log.unit, log.key, old_head, head, tuple(path))
 
 
-def whole_log(unit: UnitId, events: Sequence[bytes], heads: Sequence[bytes], key: bytes) -> LogBundle:
-    """A bundle of a whole log."""
-    return LogBundle(unit, key, 1, chain.genesis(unit), Frontier().to_bytes(), tuple(events), tuple(heads))
-
-
 def key_to_der(key: ec.EllipticCurvePublicKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+@functools.lru_cache(maxsize=1_024)
 def key_from_bytes(data: bytes) -> ec.EllipticCurvePublicKey:
-    """A P-256 public key from DER or PEM. Raises MalformedError."""
+    """A P-256 public key from DER or PEM, the same object for the same bytes: what is signed is looked up by
+    its key (`cose.key_id`), and keys are kept there. Raises MalformedError."""
     try:
         pem = data.lstrip().startswith(b"-----BEGIN")
         key = load_pem_public_key(data) if pem else load_der_public_key(data)

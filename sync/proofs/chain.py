@@ -16,7 +16,7 @@ def leaf_hash(body: bytes) -> bytes:
 
 
 def genesis(unit: UnitId) -> bytes:
-    """Where a unit's chain starts: bound to the unit, so one unit's log never passes for another's."""
+    """The start of a unit's chain, bound to its name: one unit's log never passes for another's."""
     return hashlib.sha256(GENESIS_LABEL + unit.encode()).digest()
 
 

@@ -26,7 +26,7 @@ _HEAD = re.compile(  # the deterministic encoding of the nine fields, and no oth
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a unit vouches for: its first `size` events hash to `chain` and to `root`."""
+    """A unit's word that its first `size` events hash to `chain` and to `root`."""
 
     unit: UnitId
     size: int
@@ -37,7 +37,7 @@ class Head:
     counter: int = 0
     """The unit's monotonic counter outside the disk when it signed; 0 where there is none."""
     previous: bytes = NO_HEAD
-    """SHA-256 of the signed head before this one: a head cannot be taken out of the row either."""
+    """SHA-256 of the signed head before this one, so that no head can be taken out unseen."""
 
     def __post_init__(self) -> None:
         numbers = (
@@ -79,12 +79,12 @@ class Head:
 
 
 def head_hash(message: bytes) -> bytes:
-    """What the next head carries as `previous`."""
+    """The `previous` of the next head."""
     return hashlib.sha256(message).digest()
 
 
 def open_head(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Head:
-    """The head, verified to be this unit's. Raises MalformedError or ProofError."""
+    """The head that `unit` signed. Raises MalformedError or ProofError."""
     head = Head.from_bytes(cose.open1(message, key, HEAD_TYPE))
     if head.unit != unit:
         raise ProofError("the head belongs to another unit")

@@ -19,7 +19,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """The roots of the perfect subtrees of a tree of `size` leaves, largest first: all that growing needs."""
+    """The roots of the perfect subtrees of a tree of `size` leaves, largest first: enough to let it grow."""
 
     size: int = 0
     nodes: tuple[bytes, ...] = ()
@@ -49,7 +49,7 @@ class Frontier:
         return root
 
     def without_first(self, count: int) -> Frontier:
-        """The frontier of the leaves behind the first `count`; ProofError unless those are whole subtrees."""
+        """The frontier without the first `count` leaves. Raises ProofError unless they are whole subtrees."""
         nodes, size = list(self.nodes), self.size
         while count > 0 and nodes:
             largest = 1 << size.bit_length() - 1

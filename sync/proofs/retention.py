@@ -1,4 +1,4 @@
-"""What was deleted on purpose, signed by the registry: it tells retention from a cut that nobody declares."""
+"""The registry's signed records of what it deleted on purpose, which tell retention from tampering."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
-from sync.cbor import dump_fields, fields
-from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
+from sync.errors import MalformedError
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId
 
 RETENTION_TYPE = "application/ostiary-retention+cbor"
 MAX_ACCOUNT = 64
@@ -37,17 +36,11 @@ class RetentionRecord:
             raise MalformedError("a record of retention has a hash or an account that cannot be")
 
     def signed(self, signer: Signer) -> bytes:
-        payload = dump_fields(1, self.unit, self.first, self.last, self.chain, self.account, self.time_ms)
-        return cose.sign1(payload, signer, RETENTION_TYPE)
+        told = (self.first, self.last, self.chain, self.account, self.time_ms)
+        return cose.sign_fields(signer, RETENTION_TYPE, self.unit, *told)
 
 
 def open_record(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> RetentionRecord:
     """A record about `unit` that the registry signed. Raises MalformedError or ProofError."""
-    payload = cose.open1(message, key, RETENTION_TYPE)
-    version, name, *rest = fields(payload, "isiibsi", cose.MAX_SIGN1_BYTES)
-    if version != 1:
-        raise MalformedError("a record of retention of an unknown form")
-    record = RetentionRecord(unit_id(name), *rest)
-    if record.unit != unit:
-        raise ProofError("a record of retention about another unit")
-    return record
+    told = cose.open_fields(message, key, RETENTION_TYPE, "iibsi", unit, "a record of retention")
+    return RetentionRecord(unit, *told)

@@ -1,4 +1,4 @@
-"""Independent verification from a bundle and the unit's public key: says what is wrong, and where."""
+"""Verifies a bundle with the unit's public key alone: says what is wrong, and where."""
 
 from __future__ import annotations
 
@@ -59,14 +59,12 @@ def verify(
     registry_key: ec.EllipticCurvePublicKey | None = None,
     start: int | None = None,
 ) -> Report:
-    """Check a bundle against the unit's public key, brought from somewhere else.
+    """Check a bundle against the unit's public key, which the auditor brings from elsewhere.
 
     A log that does not begin with event 1 is sound only where its beginning is accounted for: by records of
-    retention, which `registry_key` must have signed, or by the auditor, who says that it begins at `start`.
-
-    `unit` is whose log it should be. `checkpoints` are signed heads the auditor got at other times or
-    places: the log must reach at least as far and agree with them. Without one, a log that simply ends
-    early looks like an honest log of an earlier day, and the report says so.
+    retention that `registry_key` signed, or by the auditor, who says that it begins at `start`. `unit` is
+    whose log it should be. `checkpoints` are signed heads that the auditor kept: the log must reach as far
+    and agree with them. Without one, a log that ends early looks like an earlier export, as a note says.
     """
     report = Report()
     try:

@@ -1,16 +1,14 @@
-"""`ostiary registry`: units, alarms, exports; the commands in the modules beside it are put together here."""
+"""`ostiary registry`: units, alarms, exports; the commands of the folders beside it are added here."""
 
 from __future__ import annotations
 
-import dataclasses
-import getpass
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
@@ -27,7 +25,7 @@ from sync.registry.reports import status
 from sync.registry.reports.cli import access_command, person_command, pseudonym_command
 from sync.registry.retention.cli import retain_command
 from sync.registry.watch.cli import watch_command
-from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
+from sync.service.command_line import ACCOUNT, AS_JSON, DATABASE, FILE, read_file, show, wall_ms
 
 
 @click.group()
@@ -68,7 +66,7 @@ def new_key_command(path: Path) -> None:
 @click.argument("unit")
 @click.option("--key", required=True, type=FILE, help="Its public audit key.")
 def register_command(database: str, unit: str, key: Path) -> None:
-    """Know a unit by its public audit key.
+    """Register a unit under its public audit key.
 
     \b
     Example:
@@ -83,7 +81,7 @@ def register_command(database: str, unit: str, key: Path) -> None:
 @DATABASE
 @click.argument("unit")
 def revoke_command(database: str, unit: str) -> None:
-    """Take nothing more from a unit.
+    """Revoke a unit: its events, certificates and claims are refused from now on.
 
     \b
     Example:
@@ -97,56 +95,43 @@ def revoke_command(database: str, unit: str) -> None:
 @DATABASE
 @AS_JSON
 def units_command(database: str, as_json: bool) -> None:
-    """How every unit is.
+    """Show the state of every unit.
 
     \b
     Example:
       ostiary registry units --database sqlite:///registry.db
     """
     found = status.unit_statuses(Store.open(database, create=False), wall_ms())
-    if as_json:
-        for unit in found:
-            click.echo(json.dumps(dataclasses.asdict(unit)))
-        return
-    table = Table("unit", "state", "events", "pending", "drift")
-    for unit in found:
-        table.add_row(
-            unit.unit,
-            unit.state,
-            str(unit.size),
-            str(unit.health.get("pending", "")),
-            ", ".join(unit.drifted),
-        )
-    Console().print(table)
+    columns: dict[str, Callable[[status.UnitStatus], object]] = {
+        "unit": lambda unit: unit.unit,
+        "state": lambda unit: unit.state,
+        "events": lambda unit: unit.size,
+        "pending": lambda unit: unit.health.get("pending", ""),
+        "drift": lambda unit: ", ".join(unit.drifted),
+    }
+    show(found, columns, as_json)
 
 
 @registry.command("alarms")
 @DATABASE
 @AS_JSON
 def alarms_command(database: str, as_json: bool) -> None:
-    """What somebody must look at. Exit code 1 when there is something.
+    """List open alarms. Exit code 1 when there is one.
 
     \b
     Example:
       ostiary registry alarms --database sqlite:///registry.db
     """
     found = status.open_alarms(Store.open(database, create=False))
-    if as_json:
-        for alarm in found:
-            click.echo(json.dumps(alarm))
-    else:
-        table = Table("id", "severity", "kind", "unit", "times", "evidence")
-        for alarm in found:
-            evidence = json.dumps(alarm["evidence"])[:80]
-            table.add_row(
-                str(alarm["id"]),
-                alarm["severity"],
-                alarm["kind"],
-                alarm["unit"] or "",
-                str(alarm["times"]),
-                evidence,
-            )
-        Console().print(table)
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        "id": lambda alarm: alarm["id"],
+        "severity": lambda alarm: alarm["severity"],
+        "kind": lambda alarm: alarm["kind"],
+        "unit": lambda alarm: alarm["unit"] or "",
+        "times": lambda alarm: alarm["times"],
+        "evidence": lambda alarm: json.dumps(alarm["evidence"])[:80],
+    }
+    show(found, columns, as_json)
     if found:
         raise click.exceptions.Exit(1)
 
@@ -154,7 +139,7 @@ def alarms_command(database: str, as_json: bool) -> None:
 @registry.command("acknowledge")
 @DATABASE
 @click.argument("alarm", type=int)
-@click.option("--account", default=getpass.getuser, help="Who looked at it.")
+@ACCOUNT
 def acknowledge_command(database: str, alarm: int, account: str) -> None:
     """Note that somebody has looked at an alarm.
 
@@ -172,14 +157,13 @@ def acknowledge_command(database: str, alarm: int, account: str) -> None:
 @registry.command("refusals")
 @DATABASE
 def refusals_command(database: str) -> None:
-    """What was refused and why, as JSON Lines.
+    """Count what was refused, by day, reason and unit, as JSON Lines.
 
     \b
     Example:
       ostiary registry refusals --database sqlite:///registry.db
     """
-    for row in status.refusal_counts(Store.open(database, create=False)):
-        click.echo(json.dumps(row))
+    show(status.refusal_counts(Store.open(database, create=False)), {}, as_json=True)
 
 
 @registry.command("export")
@@ -187,7 +171,7 @@ def refusals_command(database: str) -> None:
 @click.option("--form", type=click.Choice(["jsonl", "csv", "bundle"]), default="jsonl", show_default=True)
 @click.option("--unit", help="One unit only; a bundle needs it.")
 @click.option("--out", "-o", type=FILE, required=True, help="Where it goes.")
-@click.option("--account", default=getpass.getuser, help="Who asks; exports are on record.")
+@ACCOUNT
 def export_command(database: str, form: str, unit: str | None, out: Path, account: str) -> None:
     """Write events out: JSON Lines, CSV, or a bundle that `ostiary audit verify` checks.
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 SLACK_MS = 2_000
-"""So much a clock is set right by a time server without anybody noticing."""
+"""A time server corrects a clock by less than this in ordinary service."""
 TOLERANCE_MS = 60_000
 """A unit's word is on its way for seconds, and two good clocks differ by less."""
 FRESH_S = 600.0
@@ -30,7 +30,7 @@ def running_s() -> float:
 
 
 class BelievedClock:
-    """`now_ms` is what to go by. `heard` is what others say it is; nobody of them alone can set it."""
+    """`now_ms` is the time to go by; `heard` takes what others say. No single one of them can set it."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class BelievedClock:
             self.heard(DATABASE, newest_ms)
 
     def heard(self, name: str, told_ms: int) -> None:
-        """Somebody's signed time, as it comes: of one who says several the latest counts."""
+        """Take a signed time; of several by one name the latest counts."""
         at, offset = self._running_s(), told_ms - self._running_ms()
         said_at, before = self._voices.get(name, (float("-inf"), offset))
         self._voices[name] = (at, max(offset, before) if at - said_at < FRESH_S else offset)

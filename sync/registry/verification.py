@@ -1,4 +1,4 @@
-"""What the registry checks before it stores a batch. Pure: state and bytes in, a verdict out."""
+"""Checks a batch before the registry stores it. Pure: position and bytes in, a verdict out."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something a person must look at. `dedupe` makes the same thing count up instead of filling a table."""
+    """Something a person must look at. Open alarms with the same `dedupe` are one that counts up."""
 
     kind: str
     severity: Literal["info", "warning", "critical"]
@@ -58,7 +58,7 @@ class Alarm:
     lasting: bool = False
     """A state that is reported for as long as it lasts: acknowledged, it is not raised again."""
     site: str | None = None
-    """Where it is of a whole site and no unit's."""
+    """Set where the alarm is about a whole site and no unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class CheckedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do with a batch, the position after it, and what it gives cause to say."""
+    """Verdict on a batch: outcome, new position, alarms."""
 
     outcome: Outcome
     position: Position
@@ -88,11 +88,6 @@ def read_batch(unit: UnitId, payload: bytes) -> BatchMessage:
     if message.unit != unit:
         raise ProofError("foreign")
     return message
-
-
-def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
-    """Everything that needs no history. Raises ProofError or MalformedError."""
-    return check_events(message, check_head(message, key))
 
 
 def check_head(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> Head:
@@ -218,7 +213,7 @@ def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> list[Alarm]:
 
 
 def worker_clock(evidence: dict[str, Any], now_ms: int) -> Alarm:
-    """The registry's own clocks are not right, or not alike: once an hour, whichever worker says so."""
+    """The registry's own clocks are wrong or differ; one alarm an hour for all workers."""
     return Alarm("WORKER_CLOCK", "warning", None, f"WORKER_CLOCK {now_ms // 3_600_000}", evidence)
 
 

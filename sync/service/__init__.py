@@ -1,1 +1,1 @@
-"""What every service and command line shares: its journal, its metrics, what it tells systemd."""
+"""Shared by services and command lines: journal, metrics, systemd, options."""

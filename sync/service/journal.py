@@ -1,7 +1,7 @@
-"""Where a service's log goes: to the journal with fields, where systemd runs it, else to standard error.
+"""Logs of a service: to systemd's journal with fields where it runs, else to standard error.
 
 A record's `fields`, given as `extra={"fields": {...}}`, become fields of the journal: `journalctl
-OSTIARY_OUTCOME=DENIED_VOICE` finds them. They hold codes and figures, never who somebody is.
+OSTIARY_OUTCOME=DENIED_VOICE` finds them. They hold codes and figures, never a person.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics in a file, as Prometheus' textfile collector reads them: no port is opened for them."""
+"""Metrics in a file for Prometheus' textfile collector: no process opens a port for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Figures = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def exposition(values: Figures) -> str:
-    """As text. Names that end in `_total` are counters, the others gauges."""
+    """As Prometheus text. Names that end in `_total` are counters, the others gauges."""
     lines: list[str] = []
     seen: set[str] = set()
     for (name, labels), value in sorted(values.items()):
@@ -29,7 +29,7 @@ def exposition(values: Figures) -> str:
 
 
 class MetricsFile:
-    """Replaces `path` every ten seconds, atomically: the collector never reads half a file."""
+    """Replaces `path` every ten seconds, in one step for the collector."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

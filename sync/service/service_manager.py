@@ -1,7 +1,7 @@
-"""What a service tells systemd: that it is ready, how it is, and that it still makes progress (sd_notify(3)).
+"""Tells systemd that a service is ready, its state, and that it makes progress (sd_notify(3)).
 
-The watchdog's time runs out unless somebody calls `progress`. The caller has just done what the service
-is for; a timer that calls it would only prove that the timer runs.
+The watchdog restarts a service that does not call `progress` in time. Call it after real work: a timer that
+calls it would only prove that the timer runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class ServiceManager:
-    """systemd, through the socket that it names to a service; nobody, where it names none."""
+    """Sends to the socket that systemd names to a service; does nothing where it names none."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ServiceManager:
             self._send(f"STATUS={_line(text)}")
 
     def progress(self) -> None:
-        """Work was done. Cheap enough for every 20 ms of sound: most calls send nothing."""
+        """Report that work was done. Cheap enough for every 20 ms of sound: most calls send nothing."""
         now_s = self._now_s()
         if self.period_s and now_s - self._fed_at_s >= self.period_s / FEEDS_PER_PERIOD:
             self._fed_at_s = now_s

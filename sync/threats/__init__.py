@@ -1,1 +1,1 @@
-"""What a unit and the registry tell each other about attackers: prints one way, threat lists the other."""
+"""Prints of attackers, from units to the registry, and threat lists back to the units."""

@@ -1,7 +1,7 @@
-"""The threat list: what the registry warns every unit of. It names attackers' tools, and no person.
+"""The threat list, by which the registry warns units of attackers' tools. It names no person.
 
-It travels as the argument of a signed, counted command. A unit that has one can only be stricter for it, and
-only by what the unit itself allows (`device/liveness/threats/known.py`).
+It travels as the argument of a signed, counted command. It can only make a unit stricter, and only as far as
+the unit itself allows (`device/liveness/threats/known.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sync.events import MAX_SEQUENCE, MAX_TIME_MS, version_text
 from sync.threats.prints import VALUES
 
 MOST = 40
-"""Threats on one list: it fits a command, and a unit compares each attempt with all of them."""
+"""Threats on one list, which has to fit a command."""
 MAX_LIST_BYTES = 1_900
 MAX_LIFE_MS = 30 * 24 * 3600 * 1000
 LEAST_LIKENESS, MOST_LIKENESS = 500, 999
@@ -25,10 +25,10 @@ _POINT_BYTES = 65
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """One campaign: what its prints have in common, and how alike an attempt must be, in thousandths."""
+    """One campaign: the mean of its prints, and how alike an attempt must be, in thousandths."""
 
     number: int
-    """The registry's number of the campaign: what the event of a match names."""
+    """The registry's number of the campaign, which the event of a match names."""
     values: bytes
     likeness: int
 
@@ -43,7 +43,7 @@ class Threat:
 
 @dataclass(frozen=True, slots=True)
 class ThreatList:
-    """All that a unit is warned of, and the key that it enciphers its own prints to."""
+    """The threats that a unit is warned of, and the key to which it enciphers its own prints."""
 
     version: int
     """Only rises: an earlier list is not taken again."""
@@ -74,7 +74,7 @@ class ThreatList:
             raise MalformedError("a threat list has no point on P-256 as its key") from err
 
     def to_bytes(self) -> bytes:
-        """In as few bytes as it takes: a threat is one byte string, since it has to fit forty times."""
+        """Packed, so that forty threats fit a command."""
         numbers = [threat.number for threat in self.threats]
         likenesses = [threat.likeness for threat in self.threats]
         values = b"".join(threat.values for threat in self.threats)

@@ -1,13 +1,14 @@
 """A print: how the live check saw one attempt, in a few whole numbers. No voice, no words, nobody's id.
 
 A unit enciphers each print to its tenant's key (HPKE, RFC 9180) and signs it with its audit key: the broker
-sees that there was an attempt, which the event beside it says anyway, and nothing of the print.
+learns nothing from it but that there was an attempt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 
@@ -18,13 +19,14 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from sync import cose
 from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, Signer, UnitId, unit_id, version_text
+from sync.events import MAX_SEQUENCE, Signer, UnitId, version_text
 
 PRINT_TYPE = "application/ostiary-print+cbor"
 KEPT_TYPE = "application/ostiary-print-kept+cbor"
 MODEL = "prints-2"
-"""Whose prints units make now: `device/models/spoof/prints.npz`."""
+"""The model of today's prints: `device/models/spoof/prints.npz`."""
 VALUES = 32
+SCALE = 127.0
 MAX_SEALED_BYTES = 512
 MAX_KEPT = 64
 _INFO = b"ostiary print v1\x00"
@@ -60,6 +62,24 @@ def numbers(values: bytes) -> list[int]:
     return [value - 256 if value > 127 else value for value in values]
 
 
+def as_values(direction: Sequence[float]) -> bytes:
+    """A direction as signed bytes, the longest of them 127."""
+    longest = max((abs(value) for value in direction), default=0.0)
+    if not longest:
+        return bytes([1]) + bytes(VALUES - 1)
+    return bytes(round(value * SCALE / longest) & 0xFF for value in direction)
+
+
+def mean(prints: Sequence[bytes]) -> bytes:
+    """What prints have in common: the mean of their directions, as a print's values."""
+    total = [0.0] * VALUES
+    for values in prints:
+        found = numbers(values)
+        length = math.hypot(*found)
+        total = [there + value / max(1.0, length) for there, value in zip(total, found, strict=True)]
+    return as_values(total)
+
+
 def likeness(one: bytes, other: bytes) -> float:
     """How alike two prints of one model are: the cosine between them, from -1 to 1."""
     a, b = numbers(one), numbers(other)
@@ -68,14 +88,15 @@ def likeness(one: bytes, other: bytes) -> float:
 
 
 def print_info(unit: UnitId) -> bytes:
-    """What a print of `unit` is enciphered under: it opens as no other unit's."""
+    """The HPKE info of a print, which binds it to `unit`."""
     return _INFO + unit.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class SealedPrint:
-    """A print on its way. `sequence` is the event of the attempt that it is of; 0 for one that was granted:
-    such a print belongs to no event, so nobody can tell whose it is."""
+    """A print on its way. `sequence` is the event of its attempt, or 0 for a granted one, whose person nobody
+    can tell then.
+    """
 
     unit: UnitId
     sequence: int
@@ -88,11 +109,11 @@ class SealedPrint:
             raise MalformedError(f"a sealed print takes at most {MAX_SEALED_BYTES} bytes")
 
     def name(self) -> bytes:
-        """SHA-256 of what is sealed: by this name the registry says that it has it."""
+        """SHA-256 of what is sealed, the name by which the registry acknowledges it."""
         return hashlib.sha256(self.sealed).digest()
 
     def signed(self, signer: Signer) -> bytes:
-        return cose.sign1(dump_fields(1, self.unit, self.sequence, self.sealed), signer, PRINT_TYPE)
+        return cose.sign_fields(signer, PRINT_TYPE, self.unit, self.sequence, self.sealed)
 
     def opened(self, key: ec.EllipticCurvePrivateKey) -> Print:
         """Raises ProofError when it is not for this key or was changed, MalformedError for what is inside."""
@@ -105,26 +126,17 @@ class SealedPrint:
 
 def open_print(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> SealedPrint:
     """A print that `unit` signed. Raises MalformedError or ProofError."""
-    payload = cose.open1(message, key, PRINT_TYPE)
-    version, name, sequence, sealed = fields(payload, "isib", cose.MAX_SIGN1_BYTES)
-    if version != 1:
-        raise MalformedError("a print of an unknown form")
-    found = SealedPrint(unit_id(name), sequence, sealed)
-    if found.unit != unit:
-        raise ProofError("a print of another unit")
-    return found
+    return SealedPrint(unit, *cose.open_fields(message, key, PRINT_TYPE, "ib", unit, "a print"))
 
 
 def signed_kept(unit: UnitId, names: list[bytes], signer: Signer) -> bytes:
-    """The registry has these prints of `unit`, at most MAX_KEPT: it may forget them."""
-    return cose.sign1(dump_fields(1, unit, names), signer, KEPT_TYPE)
+    """The registry's word to `unit` that it has these prints, at most MAX_KEPT."""
+    return cose.sign_fields(signer, KEPT_TYPE, unit, names)
 
 
 def open_kept(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> list[bytes]:
     """Names of prints that the registry has. Raises MalformedError or ProofError."""
-    version, name, names = fields(cose.open1(message, key, KEPT_TYPE), "isl", cose.MAX_SIGN1_BYTES)
-    if version != 1 or len(names) > MAX_KEPT or any(type(n) is not bytes or len(n) != 32 for n in names):
+    (names,) = cose.open_fields(message, key, KEPT_TYPE, "l", unit, "a receipt for prints")
+    if len(names) > MAX_KEPT or any(type(n) is not bytes or len(n) != 32 for n in names):
         raise MalformedError("a receipt for prints of an unknown form")
-    if unit_id(name) != unit:
-        raise ProofError("a receipt for another unit's prints")
     return list(names)

@@ -1,1 +1,1 @@
-"""How a unit and the registry talk: MQTT, the messages and topics, and the agent on the side of the unit."""
+"""MQTT between units and registry: messages, topics, and the agent that runs on a unit."""

@@ -1,7 +1,7 @@
-"""The unit's side of MQTT: sends batches in order, forgets them on signed receipts, tells how it is.
+"""The unit's side of MQTT: sends batches in order, lets events go on signed receipts, reports its health.
 
-`step` does one round and never blocks, so one thread drives one unit on a door or a thousand in a
-simulation. Killing it at any instruction loses nothing: everything that matters is in the outbox.
+`step` does one round and never blocks, so one thread drives one unit at a door or a thousand in a simulation.
+Killed at any instruction it loses nothing: all that matters is in the outbox.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sync.transport.mqtt import Link, Message
 from sync.transport.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
 
 MORE_IS_GONE_S = 1.0
-"""Between tries to send from the oldest event that is here, to a registry that asks for older ones."""
+"""Between tries to send from the oldest event here, to a registry that asks for older ones."""
 
 
 class Log(Protocol):
-    """What the agent needs from an outbox; a simulated unit keeps its log in memory."""
+    """The part of an outbox that the agent uses; a simulated unit keeps its log in memory."""
 
     unit: UnitId
 
@@ -50,7 +50,7 @@ class Log(Protocol):
 
 
 class Handler(Protocol):
-    """Who obeys commands: `sync.orders.command_handler`. What either returns is published as the answer."""
+    """Obeys commands (`sync.orders.command_handler`). The agent publishes what either returns."""
 
     def take(self, message: bytes) -> bytes: ...
 
@@ -58,7 +58,7 @@ class Handler(Protocol):
 
 
 class Mail(Protocol):
-    """Where the fleet's documents and parts go, and what a unit says: `device/uplink/letters/mail.py`."""
+    """Takes the fleet's documents and parts, gives the unit's messages (`device/uplink/letters/mail.py`)."""
 
     def take(self, channel: str, payload: bytes) -> None: ...
 
@@ -69,7 +69,7 @@ class Mail(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """`window` batches may be under way; after `receipt_timeout_s` without news all are sent again."""
+    """`window` batches may be under way; after `receipt_timeout_s` without a receipt all are sent again."""
 
     window: int = 4
     receipt_timeout_s: float = 5.0
@@ -111,11 +111,11 @@ class Agent:
     mail: Mail | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
-    """Last event handed to the broker; -1 when to start over from the last receipt."""
+    """Last event handed to the broker; -1 to start over from the last receipt."""
     _back: int | None = None
-    """Where sending goes on, below what has receipts: a registry that was put back asked for it."""
+    """Where to send from, below the last receipt, for a registry that was put back and asked for it."""
     _asked_ms: int = 0
-    """Of the receipt that asked, so that an old one that somebody sends again asks for nothing."""
+    """The time of the receipt that asked, so that a replayed one asks for nothing."""
     _in_flight: list[int] = field(default_factory=list)
     _sent_at: dict[int, float] = field(default_factory=dict)
     _usual_wait_s: float = 0.0
@@ -174,7 +174,7 @@ class Agent:
         return True
 
     def health(self, state: str) -> bytes:
-        """What the dashboard shows of this unit between events: numbers, versions, no people."""
+        """The signed health message: numbers and versions, nothing about people."""
         status = self.log.status()
         numbers = {
             "counter": self.log.next_report(),
@@ -194,7 +194,7 @@ class Agent:
         return signed_health(self.log.unit, write_health(state, numbers, self.facts()), self.signer)
 
     def figures(self) -> Figures:
-        """Metrics: what was counted since the start, and how the log stands."""
+        """Metrics: counts since the start, and the state of the log."""
         counted = {f"ostiary_agent_{name}_total": value for name, value in asdict(self.counts).items()}
         status, now_ms = self.log.status(), self.time_ms()
         stands: dict[str, float] = {
@@ -297,7 +297,7 @@ class Agent:
                 self._sent = max(self._sent, receipt.size)
 
     def _go_back(self, receipt: Receipt, now: float) -> None:
-        """A registry that holds less than it gave receipts for is sent again what is still here."""
+        """Send again what is still here to a registry that holds less than it gave receipts for."""
         if receipt.time_ms <= self._asked_ms or receipt.size >= self.log.status().acknowledged:
             return
         self._asked_ms = receipt.time_ms
@@ -307,7 +307,7 @@ class Agent:
             self._wait_until = now + MORE_IS_GONE_S
 
     def _learn(self, size: int, now: float) -> None:
-        """Follow how long receipts take, so that a slow registry is not drowned in resent batches."""
+        """Learn how long receipts take, so as not to drown a slow registry in resent batches."""
         sent = self._sent_at.get(size)
         if sent is not None:
             self._usual_wait_s += 0.25 * (min(now - sent, 60.0) - self._usual_wait_s)

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: doubling, capped, random so that a fleet does not return at once."""
+"""The wait before the next try: doubling, capped, random so that a fleet does not return at once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Why there is no connection to the broker, in one line that says what to do.
+"""Why there is no connection to the broker, in one line that says what to do. Pure.
 
-A certificate that ran out, a clock of 1970, a wrong authority, a wrong name, no broker and a name that
-nobody knows look alike from far away: events wait. Each has a remedy of its own. Pure: time and errors come
-in as arguments.
+A certificate that ran out, a clock of 1970, a wrong authority, a wrong name, no broker and an unknown name
+look alike from far away: events wait. Each has its own remedy.
 """
 
 from __future__ import annotations
@@ -16,11 +15,14 @@ from typing import Self
 
 from cryptography import x509
 
+from sync import plain_words
 from sync.errors import SyncError
 
 REMIND_DAYS = 20
-"""A certificate that renews by itself has more left; from here on somebody is reminded."""
+"""From here on somebody is reminded; a certificate that renews itself never has so little left."""
+CUT = "the connection was cut while it was made; check the port, and the broker's log"
 HUNG_UP = "the broker does not take us; check whether our certificate has run out, and its log"
+OTHER_LANGUAGE = "what answers there speaks no MQTT 5; check the port, and which broker runs there"
 NO_ANSWER = "no answer came in time; check the address, the cable and the firewall"
 RENEW = "renew it: `ostiary fleet certificate ... --renew`, or the claim service where a unit was provisioned"
 
@@ -38,14 +40,32 @@ _ALERTS = (
     ),
     ("BAD_CERTIFICATE", f"the broker does not accept our certificate; {RENEW}"),
     ("CERTIFICATE_UNKNOWN", f"the broker does not accept our certificate; {RENEW}"),
+    ("ALERT_PROTOCOL_VERSION", "the broker speaks no TLS 1.3; have it updated, or its settings changed"),
+    ("UNSUPPORTED_PROTOCOL", "the broker speaks no TLS 1.3; have it updated, or its settings changed"),
+    ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS; check the port"),
+    ("UNEXPECTED_MESSAGE", "what answers there speaks no TLS; check the port"),
+    ("UNEXPECTED_EOF", CUT),
     ("CERTIFICATE_REQUIRED", "the broker wants a certificate, and none was shown; give --cert and --key"),
 )
-"""What the other side of TLS says before it hangs up: a part of OpenSSL's name for it, and the sentence."""
+"""TLS alerts of the broker: a part of OpenSSL's name for each, and the sentence."""
+_NO_ENTRY = "the broker knows our certificate and lets us in nowhere; check this unit's name on its list"
+_NO_ROOM = "the broker has no room for us now; it is tried again, and its log says why"
+_MOVED = "the broker sends us to another one; ask the people who run the site for its address"
+_REFUSALS = {
+    0x84: OTHER_LANGUAGE,
+    0x85: "the broker refuses this unit's name as a client's; check its list of names, and --unit",
+    **dict.fromkeys((0x86, 0x87), _NO_ENTRY),
+    **dict.fromkeys((0x88, 0x89, 0x97, 0x9F), _NO_ROOM),
+    0x8A: "the broker has banned this unit; the people who run the site know why",
+    0x8C: "the broker wants another way to say who we are than a certificate; check its settings",
+    **dict.fromkeys((0x9C, 0x9D), _MOVED),
+}
+"""Reason codes of a CONNACK (MQTT 5, 3.2.2.2), and the sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when to when a certificate is good."""
+    """The time in which a certificate is valid."""
 
     begins: datetime
     ends: datetime
@@ -64,7 +84,7 @@ class Validity:
         return (self.ends - now) / timedelta(days=1)
 
     def trouble(self, now: datetime) -> str:
-        """Why it is no good at `now`, or soon will not be; empty when all is well."""
+        """Why it is not valid at `now`, or soon will not be; empty when all is well."""
         if now < self.begins:
             return (
                 f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and our certificate begins on "
@@ -85,12 +105,12 @@ class Validity:
 
 
 def why(err: OSError | ValueError, host: str, now: datetime) -> str:
-    """The error of one try to connect to `host`, in words that say what to do."""
+    """What to do about the error of one try to connect to `host`."""
     if isinstance(err, ssl.SSLCertVerificationError):
         return _not_believed(err, host, now)
     if isinstance(err, ssl.SSLError):
         return refused(str(err)) or (
-            f"TLS failed ({err.reason or err}); check the port, and whether certificates have run out"
+            f"{plain_words.why(err)}; check the port, and whether certificates have run out"
         )
     if isinstance(err, socket.gaierror):
         return f"the name {host} cannot be looked up; check --broker and this machine's name server"
@@ -101,12 +121,19 @@ def why(err: OSError | ValueError, host: str, now: datetime) -> str:
     if isinstance(err, OSError) and err.errno in (ENETUNREACH, EHOSTUNREACH):
         return f"there is no way to {host} from here; check the cable and this machine's network"
     if isinstance(err, ConnectionError):
-        return "the connection was cut while it was made; check the port, and the broker's log"
+        return CUT
+    if isinstance(err, UnicodeError):  # of Python, which makes no DNS name of it
+        return f"the name {host} is none that can be looked up; check --broker"
     return str(err) or type(err).__name__
 
 
+def turned_away(code: int, name: str) -> str:
+    """The sentence for the reason with which a broker answers that it does not take us."""
+    return _REFUSALS.get(code, f"the broker refuses us ({name}); its log says why")
+
+
 def refused(text: str) -> str:
-    """What the broker told in TLS before it hung up, from OpenSSL's text; empty when it told nothing."""
+    """The sentence for the TLS alert that OpenSSL's text names; empty when it names none."""
     upper = text.upper().replace(" ", "_")
     return next((sentence for name, sentence in _ALERTS if name in upper), "")
 

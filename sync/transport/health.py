@@ -1,7 +1,7 @@
-"""The health message: numbers and versions that a unit tells of itself, signed and counted.
+"""The health message: numbers and versions of a unit, signed and counted.
 
-A sign of life that anybody could make or play back would hide that everything else was taken away. Only the
-will, which the broker sends for a unit that fell silent, is unsigned: it says `offline` and nothing else.
+A sign of life that anybody could forge or replay would hide a unit that was cut off. Only the will, which the
+broker sends for a unit that fell silent, is unsigned: it says `offline` and nothing else.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ Facts = Mapping[str, str | int | bool]
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
-    """A health message has no free text either. Raises MalformedError."""
+    """Raises MalformedError for a fact with free text, or one that is not listed."""
     for name, value in facts.items():
         if name not in FACTS:
             raise MalformedError("a health message has a fact that is not on the list")
@@ -87,16 +87,13 @@ def check_facts(facts: Mapping[str, Any]) -> None:
 
 
 def write_health(state: str, numbers: Mapping[str, int | None], facts: Facts) -> bytes:
-    """The message. Raises MalformedError for facts that must not leave the unit."""
+    """The message, not yet signed. Raises MalformedError for facts that must not leave the unit."""
     check_facts(facts)
     return json.dumps({"state": state, **numbers, "facts": dict(facts)}, sort_keys=True).encode()
 
 
 def read_health(payload: bytes) -> dict[str, Any]:
-    """What a unit said, and nothing else: unknown entries of a newer unit are left out.
-
-    Raises MalformedError.
-    """
+    """The known entries of a message; those of a newer unit are left out. Raises MalformedError."""
     if len(payload) > MAX_HEALTH_BYTES:
         raise MalformedError("an oversized health message")
     try:
@@ -121,14 +118,14 @@ def read_health(payload: bytes) -> dict[str, Any]:
 
 
 def signed_health(unit: UnitId, report: bytes, signer: Signer) -> bytes:
-    """What `write_health` wrote, as `unit`'s: a COSE_Sign1 whose payload begins with the unit's name."""
+    """`report`, of `write_health`, as a COSE_Sign1 whose payload begins with the unit's name."""
     return cose.sign1(unit.encode() + b"\n" + report, signer, HEALTH_TYPE)
 
 
 def open_health(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> dict[str, Any]:
-    """What `unit` said of itself, with `counter` and `time_ms`. Raises MalformedError or ProofError.
+    """What `unit` signed, `counter` and `time_ms` in it. Raises MalformedError or ProofError.
 
-    Whether the counter is higher than every one before is the caller's to check.
+    The caller checks that the counter is higher than every one before.
     """
     name, _, report = cose.open1(message, key, HEALTH_TYPE).partition(b"\n")
     if name != unit.encode():

@@ -1,8 +1,8 @@
 """The one module that speaks MQTT: many connections, one thread, mutual TLS 1.3, MQTT 5.
 
-A `Reactor` owns the sockets. Call `poll` often from one thread; it connects, reads, writes, keeps alive and
-reconnects with jittered backoff, and hands incoming messages to each `Link`. Nothing here is durable on
-purpose: the outbox and the registry's receipts are.
+A `Reactor` owns the sockets. Call `poll` often from one thread: it connects, reads, writes, keeps alive,
+reconnects with jittered backoff, and hands incoming messages to each `Link`. Nothing here is durable; the
+outbox and the registry's receipts are.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sync.errors import SyncError
-from sync.plain_file import check_plain, plain_bytes
+from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why
 from sync.transport import tls_files
 from sync.transport.backoff import Backoff
-from sync.transport.connecting import HUNG_UP, Validity, refused, why
+from sync.transport.connecting import HUNG_UP, OTHER_LANGUAGE, Validity, refused, turned_away, why
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ MISC_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: who we trust, and who we are."""
+    """PEM files: the authority that we trust, our certificate and its key."""
 
     ca: Path
     certificate: Path
@@ -70,7 +70,6 @@ class Message:
     topic: str
     payload: bytes
     mid: int
-    retained: bool
     connection: int
 
 
@@ -81,24 +80,19 @@ class Will:
 
 
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3 and nothing older, our certificate shown, theirs checked, host name included."""
+    """TLS 1.3 only: shows our certificate, checks theirs and its host name. Raises SyncError."""
     try:
-        check_plain(files.ca, files.certificate, files.key)
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # An empty pass phrase: OpenSSL asks at the terminal otherwise, and a service would wait for ever.
-        context.load_cert_chain(str(files.certificate), str(files.key), "")
-    except (OSError, ssl.SSLError, ValueError) as err:
-        wrong = tls_files.trouble(files.ca, files.certificate, files.key)
-        if not wrong and getattr(err, "reason", "") == "KEY_VALUES_MISMATCH":
-            wrong = f"{files.certificate} and {files.key} do not belong together"
-        wrong = wrong or f"the TLS files cannot be used ({what_and_why(err)})"
-        raise SyncError(f"{wrong}; or renew this machine's certificate") from err
+        with tls_files.explained(files.certificate, files.key, files.ca):
+            context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            tls_files.show(context, files.certificate, files.key)
+    except SyncError as err:
+        raise SyncError(f"{err}; or renew this machine's certificate") from err
     return context
 
 
 def common_name(certificate: Path) -> str:
-    """Whose certificate (PEM) it is. Raises SyncError."""
+    """The name in a certificate (PEM). Raises SyncError."""
     try:
         names = x509.load_pem_x509_certificate(plain_bytes(certificate)).subject
         return str(names.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
@@ -152,11 +146,11 @@ class Link:
         self.client = client
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
-        """Hand to the broker once connected; a sender that needs certainty waits for a receipt."""
+        """Hand to the broker once connected. Only a receipt says that it arrived."""
         self.client.publish(topic, payload, qos=qos, retain=retain)
 
     def done(self, message: Message) -> None:
-        """Acknowledge to the broker that we have dealt with it; after a reconnect it will come again."""
+        """Acknowledge to the broker; after a reconnect an unacknowledged message comes again."""
         if message.mid and self.connected and message.connection == self.connections:
             self.client.ack(message.mid, 1)
 
@@ -179,7 +173,7 @@ class Link:
             self.failed(why(err, self.settings.host, datetime.now(UTC)))
 
     def failed(self, reason: str) -> None:
-        """There is no connection, for `reason`, unless our own certificate or clock is the better one."""
+        """Note and log why there is no connection: our own certificate or clock, else `reason`."""
         reason = self._certificate_trouble() or self._alert or reason
         self.connected = False
         self.failures += 1
@@ -191,7 +185,7 @@ class Link:
         self.retry_at = time.monotonic() + self.backoff.next_s()
 
     def validity(self) -> Validity | None:
-        """From when to when our certificate is good, as it is now; None without one that can be read."""
+        """Of our certificate as it is now; None without one that can be read."""
         try:
             return Validity.of(self._certificate()) if self._certificate is not None else None
         except (OSError, SyncError):
@@ -202,14 +196,15 @@ class Link:
         return validity.trouble(now) if validity is not None and not validity.good(now) else ""
 
     def _on_log(self, _client: paho.Client, _data: Any, _level: int, text: str) -> None:
-        """What TLS says while a connection breaks is told nowhere else."""
+        """Paho passes on the TLS alert of a connection that breaks in its log only."""
         self._alert = refused(text) or self._alert
 
     def _on_connect(
         self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
-            self.failed(f"the broker refuses us ({reason}); check our certificate")
+            self._alert = turned_away(reason.value, str(reason))
+            self.failed(self._alert)
             return
         if self._told:
             log.warning("connected to the broker again")
@@ -222,9 +217,7 @@ class Link:
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
         mid = message.mid if message.qos else 0
-        self.inbox.append(
-            Message(message.topic, bytes(message.payload), mid, message.retain, self.connections)
-        )
+        self.inbox.append(Message(message.topic, bytes(message.payload), mid, self.connections))
 
 
 def publish_once(
@@ -236,7 +229,10 @@ def publish_once(
     properties: Sequence[tuple[str, str]],
     timeout_s: float,
 ) -> None:
-    """One message, with the broker's word that it has it. Raises SyncError: what it did not do."""
+    """Publish one message and wait for the broker's acknowledgement.
+
+    Raises SyncError, whose text goes on after the broker's name: "cannot be reached (...)".
+    """
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     if context is not None:
         client.tls_set_context(context)
@@ -286,7 +282,8 @@ class Reactor:
         certificate: Callable[[], bytes] | None = None,
     ) -> Link:
         """A new link; it connects on the next `poll`. `context` shares one TLS set-up between links;
-        `certificate` gives ours (PEM) where no file holds it."""
+        `certificate` reads ours (PEM) where no file holds it.
+        """
         if settings.tls is not None:
             context = context or tls_context(settings.tls)
             certificate = certificate or settings.tls.certificate.read_bytes
@@ -295,7 +292,7 @@ class Reactor:
         return made
 
     def poll(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for the network and deal with what came."""
+        """Wait up to `timeout_s` for the network and serve it."""
         now = time.monotonic()
         if now >= self._misc_at:
             self._misc_at = now + MISC_EVERY_S
@@ -337,7 +334,8 @@ class Reactor:
     def _checked(self, link: Link, code: MQTTErrorCode) -> bool:
         if code == paho.MQTT_ERR_SUCCESS or code == paho.MQTT_ERR_AGAIN:
             return True
-        link.failed(paho.error_string(code) if link.connected else HUNG_UP)
+        before = OTHER_LANGUAGE if code == paho.MQTT_ERR_PROTOCOL else HUNG_UP
+        link.failed(paho.error_string(code) if link.connected else before)
         return False
 
     def socket_opened(self, client: paho.Client, link: Any, sock: Any) -> None:

@@ -1,29 +1,53 @@
-"""What is wrong with the files of a TLS identity, by name: authority, certificate, key."""
+"""Loads the files of a TLS identity (authority, certificate, key), and says what is wrong with them."""
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sync.plain_file import open_plain
-from sync.plain_words import why
+from sync.errors import SyncError
+from sync.plain_file import check_plain, open_plain
+from sync.plain_words import what_and_why, why
 
 MAX_BYTES = 1 << 20
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
-def trouble(authority: Path, certificate: Path, key: Path) -> str:
+@contextmanager
+def explained(certificate: Path, key: Path, authority: Path | None = None) -> Iterator[None]:
+    """Load these files inside. Raises SyncError, which names the wrong file and says what to do."""
+    given = () if authority is None else (authority,)
+    try:
+        check_plain(*given, certificate, key)
+        yield
+    except (OSError, ValueError) as err:  # ssl.SSLError is an OSError
+        wrong = _trouble(certificate, key, *given)
+        if not wrong and getattr(err, "reason", "") == "KEY_VALUES_MISMATCH":
+            wrong = f"{certificate} and {key} do not belong together"
+        raise SyncError(wrong or f"the TLS files cannot be used ({what_and_why(err)})") from err
+
+
+def show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have `context` show this certificate; call it inside `explained`."""
+    # An empty pass phrase: OpenSSL asks at the terminal otherwise, and a service would wait for ever.
+    context.load_cert_chain(certificate, key, "")
+
+
+def _trouble(certificate: Path, key: Path, *authorities: Path) -> str:
     """One sentence that names the file and what to do; empty when each holds what belongs there."""
     for what, path, mark in (
-        ("certificate of an authority", authority, _CERTIFICATE),
+        *(("certificate of an authority", authority, _CERTIFICATE) for authority in authorities),
         ("certificate", certificate, _CERTIFICATE),
         ("private key", key, _KEY),
     ):
-        if found := _trouble(what, path, mark):
+        if found := _found(what, path, mark):
             return f"{path} {found}"
     return ""
 
 
-def _trouble(what: str, path: Path, mark: bytes) -> str:
+def _found(what: str, path: Path, mark: bytes) -> str:
     try:
         with open_plain(path) as file:
             content = file.read(MAX_BYTES)

@@ -1,4 +1,4 @@
-"""The names of things on the broker. A unit may write and read only under its own name."""
+"""Topics on the broker. A unit may write and read only under its own name."""
 
 from __future__ import annotations
 

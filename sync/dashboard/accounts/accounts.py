@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import secrets
 import threading
 from collections.abc import Sequence
@@ -16,7 +14,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.rights import NAME, ROLES, SCOPE
+from sync.dashboard.accounts.sessions import hashed
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
 from sync.registry.database.store import Store
@@ -25,20 +24,18 @@ LINK_LIFE_MS = 24 * 3600 * 1000
 LEAST_PASSWORD = 12
 MOST_PASSWORD = 256
 FREE_FAILURES = 5
-"""From one address for one account; ten times as many for an account from everywhere, twenty times for an
-address whatever the account."""
+"""For one account from one address; ten times as many for an account from everywhere, twenty times for one
+address with any account."""
 HASHES_AT_ONCE = 4
 """Argon2 takes 64 MiB each: a sender of many passwords at once waits, and the machine keeps its memory."""
 FIRST_WAIT_MS = 30_000
 LONGEST_WAIT_MS = 15 * 60_000
 FAILURES_FORGOTTEN_MS = 24 * 3600 * 1000
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
-_SCOPE = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who may log in."""
+    """A person or display that may log in."""
 
     name: str
     role: str
@@ -46,7 +43,7 @@ class Account:
     created_ms: int
     disabled: bool
     ready: bool
-    """Has chosen a password."""
+    """Whether the person has chosen a password."""
 
 
 class Accounts:
@@ -75,7 +72,7 @@ class Accounts:
         if role not in ROLES:
             raise RefusedError("A role is one of {0}.", 400, ", ".join(ROLES))
         for scope in scopes:
-            if not _SCOPE.fullmatch(scope):
+            if not SCOPE.fullmatch(scope):
                 raise RefusedError("A tag is a site, or site/zone.")
         if account is not None:
             check_name(account)
@@ -85,7 +82,7 @@ class Accounts:
         with self._store.transaction() as db:
             db.execute(
                 sa.insert(links).values(
-                    token_hash=_hash(token),
+                    token_hash=hashed(token),
                     account=account,
                     role=role,
                     scopes=json.dumps(list(scopes)),
@@ -102,8 +99,10 @@ class Accounts:
         return row.role, row.account
 
     def accept(self, token: str, name: str, password: str, now_ms: int) -> str:
-        """Use up a link: the account's name. An account that exists gets the new password and
-        role; its sessions and passkeys end."""
+        """Use a link up; returns the account's name. Raises RefusedError.
+
+        An account that exists gets the new password and role; its sessions and passkeys end.
+        """
         check_name(name)
         _check_password(password, name)
         encoded = self._hasher.hash(password)
@@ -114,7 +113,7 @@ class Accounts:
             known = db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).one_or_none()
             if row.account is None and known is not None:
                 raise RefusedError("This name is taken; choose another.")
-            used = sa.update(links).where(links.c.token_hash == _hash(token), links.c.used_ms.is_(None))
+            used = sa.update(links).where(links.c.token_hash == hashed(token), links.c.used_ms.is_(None))
             if db.execute(used.values(used_ms=now_ms)).rowcount != 1:
                 raise RefusedError("This link was used already.")
             values = {"role": row.role, "scopes": row.scopes, "password": encoded, "disabled_ms": None}
@@ -228,7 +227,7 @@ class Accounts:
 
 def check_name(name: str) -> None:
     """Raises RefusedError unless it can be an account's name."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise RefusedError("An account's name has 1 to 32 lower-case letters, digits, dots and dashes.")
 
 
@@ -243,7 +242,7 @@ def _check_password(password: str, name: str) -> None:
 
 
 def _open_link(db: Connection, token: str, now_ms: int) -> sa.Row[tuple[object, ...]]:
-    row = db.execute(sa.select(links).where(links.c.token_hash == _hash(token))).one_or_none()
+    row = db.execute(sa.select(links).where(links.c.token_hash == hashed(token))).one_or_none()
     if row is None or row.used_ms is not None or row.expires_ms <= now_ms:
         raise RefusedError("This link was used or has expired. Ask an administrator for a new one.")
     return row
@@ -262,7 +261,3 @@ def _account(row: sa.Row[tuple[object, ...]]) -> Account:
     return Account(
         row.name, row.role, scopes, row.created_ms, row.disabled_ms is not None, bool(row.password)
     )
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -20,6 +20,7 @@ from sync.events import UnitId
 from sync.proofs import chain
 from sync.registry.database.schema import access
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 
 GENESIS = chain.genesis(UnitId("dashboard/journal"))
 MAX_SUBJECT = 400
@@ -52,9 +53,7 @@ def record(store: Store, account: str, action: str, subject: str, now_ms: int, *
 
 def append(db: Connection, account: str, action: str, subject: str, now_ms: int, *, rows: int = 1) -> None:
     """Write an entry as a part of the caller's transaction."""
-    if db.dialect.name == "postgresql":
-        # Two writers must not continue from one entry; SQLite has one writer anyway.
-        db.execute(sa.text("SELECT pg_advisory_xact_lock(7216355)"))
+    take_turn(db, Turn.JOURNAL)  # two writers must not continue from one entry
     last = db.execute(
         sa.select(journal.c.number, journal.c.chain).order_by(journal.c.number.desc()).limit(1)
     ).one_or_none()

@@ -6,7 +6,6 @@ account is known by issuer and subject, never by its name; its role follows the 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import threading
@@ -25,7 +24,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from sync.dashboard.accounts.accounts import Accounts
-from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.rights import ROLES, SCOPE
+from sync.dashboard.accounts.sessions import hashed
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
@@ -37,13 +37,12 @@ from sync.toml_table import toml_table
 MAX_FILE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 1 << 20
 LIFE_MS = 10 * 60_000
-"""So long somebody may take to log in at the provider."""
+"""How long a person may take to log in at the provider."""
 KNOWN_MS = 3600_000
 LEEWAY_S = 60
 TIMEOUT_S = 10.0
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 """Signatures only: `none`, and a secret that both sides know, are no proof of who signed."""
-_SCOPE = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,15 @@ class Provider:
     claim: str = "groups"
     ca: Path | None = None
     scope: str = "openid profile"
+    proxy: str | None = None
+    """`http://HOST:PORT` on the way there; none is taken from the environment."""
 
 
 def read_provider(path: Path) -> Provider:
-    """From a TOML file. Raises DashboardError that says what is wrong.
+    """Read a TOML file. Raises DashboardError that lists every mistake.
 
-    `issuer`, `client_id`, `client_secret_file`, `label`, `claim`, `ca`, `scope`, and `[[group]]` tables with
-    `name`, `role` and `tags`.
+    `issuer`, `client_id`, `client_secret_file`, `label`, `claim`, `ca`, `scope`, `proxy`, and `[[group]]`
+    tables with `name`, `role` and `tags`.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -84,7 +85,7 @@ def read_provider(path: Path) -> Provider:
         secret = plain_text(Path(path.parent, secret_file)).strip() if secret_file else ""
     except (OSError, ValueError, TypeError) as err:
         raise DashboardError(f"{path.name} cannot be read: {what_and_why(err)}") from err
-    known = {"issuer", "client_id", "label", "claim", "ca", "scope", "group"}
+    known = {"issuer", "client_id", "label", "claim", "ca", "scope", "proxy", "group"}
     mistakes = [f"{name} is none of {', '.join(sorted(known))}" for name in table if name not in known]
     texts = {name: table[name] for name in known - {"group"} if name in table}
     mistakes += [
@@ -97,7 +98,7 @@ def read_provider(path: Path) -> Provider:
         tags = tags if tags is not None else []
         if not isinstance(name, str) or not name or role not in ROLES:
             mistakes.append(f"group {number} needs a name, and a role of {', '.join(ROLES)}")
-        elif not isinstance(tags, list) or not all(isinstance(t, str) and _SCOPE.fullmatch(t) for t in tags):
+        elif not isinstance(tags, list) or not all(isinstance(t, str) and SCOPE.fullmatch(t) for t in tags):
             mistakes.append(f"group {number}: tags is a list of `site` or `site/zone`")
         else:
             found.append(Group(name, role, tuple(tags)))
@@ -105,6 +106,8 @@ def read_provider(path: Path) -> Provider:
         mistakes.append("no [[group]] gives anybody a role")
     if isinstance(texts.get("issuer"), str) and not _safe(texts["issuer"]):
         mistakes.append("issuer is an https address")
+    if urllib.parse.urlsplit(str(texts.get("proxy", "http:"))).scheme != "http":
+        mistakes.append("proxy is written http://HOST:PORT")
     if mistakes:
         raise DashboardError(f"{path.name}: {'; '.join(mistakes)}")
     ca = Path(path.parent, texts.pop("ca")) if "ca" in texts else None
@@ -141,7 +144,7 @@ class SingleSignOn:
         with self._store.transaction() as db:
             db.execute(sa.delete(oidc_logins).where(oidc_logins.c.expires_ms < now_ms))
             values = {"nonce": nonce, "verifier": verifier, "wanted": wanted, "expires_ms": now_ms + LIFE_MS}
-            db.execute(sa.insert(oidc_logins).values(state_hash=_hash(state), **values))
+            db.execute(sa.insert(oidc_logins).values(state_hash=hashed(state), **values))
         with self._client() as client:
             address, _ = client.create_authorization_url(
                 about["authorization_endpoint"], state=state, code_verifier=verifier, nonce=nonce
@@ -155,7 +158,7 @@ class SingleSignOn:
         if not state or cookie != state:
             raise RefusedError("This login was not begun in this browser. Begin again.", 400)
         with self._store.transaction() as db:
-            here = oidc_logins.c.state_hash == _hash(state)
+            here = oidc_logins.c.state_hash == hashed(state)
             row = db.execute(sa.select(oidc_logins).where(here)).one_or_none()
             db.execute(sa.delete(oidc_logins).where(here))
         if row is None or row.expires_ms <= now_ms:
@@ -245,8 +248,7 @@ class SingleSignOn:
 
     def _get(self, address: str) -> dict[str, Any]:
         try:
-            verify = str(self._provider.ca) if self._provider.ca else True
-            with httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, verify=verify) as client:
+            with httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, **self._way()) as client:
                 answer = client.get(address)
             answer.raise_for_status()
             if len(answer.content) > MAX_ANSWER_BYTES:
@@ -273,8 +275,13 @@ class SingleSignOn:
             code_challenge_method="S256",
             timeout=TIMEOUT_S,
             follow_redirects=False,
-            verify=str(self._provider.ca) if self._provider.ca else True,
+            **self._way(),
         )
+
+    def _way(self) -> dict[str, Any]:
+        """Whom to trust and what lies between: as configured, and nothing of the environment."""
+        ca = self._provider.ca
+        return {"trust_env": False, "proxy": self._provider.proxy, "verify": str(ca) if ca else True}
 
 
 def _safe(address: str) -> bool:
@@ -285,7 +292,3 @@ def _safe(address: str) -> bool:
 def _name(called: str) -> str:
     plain = re.sub(r"[^a-z0-9._-]+", "-", called.partition("@")[0].lower())[:32]
     return plain.strip("._-") or "somebody"
-
-
-def _hash(state: str) -> str:
-    return hashlib.sha256(state.encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Passkeys (WebAuthn level 2): a key in the person's device instead of a password that can be given away.
 
-An account with a passkey logs in with nothing else: a password beside it would be the weaker way in. Who
-loses the device gets a new one-time link from an administrator, which ends the passkeys.
+An account with a passkey logs in with nothing else: a password beside it would be the weaker way in. A person
+who loses the device gets a new one-time link from an administrator, which removes the passkeys.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync.dashboard.schema import places
+
+SCOPE = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
+"""The name of an account, or of a token."""
 
 
 class Right(Enum):
@@ -70,7 +75,7 @@ class Viewer:
     session: str
     csrf: str
     rights: frozenset[Right] | None = None
-    """Of a token; None: those of the role."""
+    """The rights of a token; None: those of the role."""
 
     def may(self, right: Right) -> bool:
         return right in (ROLES[self.role] if self.rights is None else self.rights)
@@ -102,9 +107,14 @@ def sees(scopes: Sequence[str], site: str, zone: str) -> bool:
 
 
 def covers(scopes: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether anybody who has `scopes` may give somebody `wanted`: nobody gives away more than they have."""
+    """Whether an account with `scopes` may give `wanted` to others: none gives more than it has."""
     mine = set(scopes)
     return not mine or (bool(wanted) and all(w in mine or w.split("/")[0] in mine for w in wanted))
+
+
+def at_whole_sites(scopes: Sequence[str], site: sa.Column[str]) -> sa.ColumnElement[bool]:
+    """The condition that `site_within` holds for a row's site."""
+    return site.in_(scopes) if scopes else sa.true()
 
 
 def site_within(scopes: Sequence[str], site: str) -> bool:

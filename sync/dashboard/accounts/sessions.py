@@ -30,11 +30,11 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         with self._store.transaction() as db:
             if replaces:
-                db.execute(sa.delete(sessions).where(sessions.c.id_hash == _hash(replaces)))
+                db.execute(sa.delete(sessions).where(sessions.c.id_hash == hashed(replaces)))
             db.execute(sa.delete(sessions).where(sessions.c.created_ms < now_ms - WALL_LIFE_MS))
             db.execute(
                 sa.insert(sessions).values(
-                    id_hash=_hash(secret),
+                    id_hash=hashed(secret),
                     account=account,
                     csrf=secrets.token_urlsafe(24),
                     created_ms=now_ms,
@@ -47,7 +47,7 @@ class Sessions:
         """Whose session this is, or None. `touch` counts as activity; a page that only listens is none."""
         if not secret or len(secret) > 128:
             return None
-        wanted = sessions.c.id_hash == _hash(secret)
+        wanted = sessions.c.id_hash == hashed(secret)
         query = (
             sa.select(sessions, accounts.c.role, accounts.c.scopes)
             .join(accounts, accounts.c.name == sessions.c.account)
@@ -70,8 +70,9 @@ class Sessions:
 
     def end(self, secret: str) -> None:
         with self._store.transaction() as db:
-            db.execute(sa.delete(sessions).where(sessions.c.id_hash == _hash(secret)))
+            db.execute(sa.delete(sessions).where(sessions.c.id_hash == hashed(secret)))
 
 
-def _hash(secret: str) -> str:
+def hashed(secret: str) -> str:
+    """SHA-256 of a secret of ours (hex): all that the database keeps of it."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import sqlalchemy as sa
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import Right, Viewer, covers
+from sync.dashboard.accounts.rights import NAME, Right, Viewer, covers
+from sync.dashboard.accounts.sessions import hashed
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import tokens
 from sync.registry.database.store import Store
@@ -23,8 +24,7 @@ LONGEST_DAYS = 366
 MOST = 200
 TOUCH_EVERY_MS = 60_000
 RIGHTS = (Right.DOORS, Right.EVENTS, Right.PEOPLE, Right.INCIDENTS)
-"""What a token may hold: to look. It changes nothing, takes no names and orders no door."""
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
+"""What a token may hold: it reads, and changes nothing, sees no names and commands no door."""
 _TOKEN = re.compile(r"ostiary_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -52,9 +52,8 @@ class Tokens:
     def make(
         self, name: str, rights: Sequence[Right], scopes: Sequence[str], days: int, by: Viewer, now_ms: int
     ) -> str:
-        """A new token, shown this once. Raises RefusedError for a name, rights, tags or a term that
-        cannot be given."""
-        if not _NAME.fullmatch(name):
+        """A new token, shown this once. Raises RefusedError."""
+        if not NAME.fullmatch(name):
             raise RefusedError("A token's name has 1 to 32 lower-case letters, digits, dots and dashes.")
         if not rights or any(right not in RIGHTS or not by.may(right) for right in rights):
             raise RefusedError("Choose at least one right, of those that a token may hold.")
@@ -71,7 +70,7 @@ class Tokens:
             db.execute(
                 sa.insert(tokens).values(
                     id=number,
-                    secret_hash=_hash(secret),
+                    secret_hash=hashed(secret),
                     name=name,
                     rights=json.dumps([right.name for right in rights]),
                     scopes=json.dumps(list(scopes)),
@@ -89,8 +88,9 @@ class Tokens:
     def listed(self, viewer: Viewer) -> list[Token]:
         """Newest first: those that give nothing beyond what this account may see."""
         with self._store.reading() as db:
-            rows = db.execute(sa.select(tokens).order_by(tokens.c.created_ms.desc()).limit(MOST)).all()
-        return [made for made in map(_token, rows) if covers(viewer.scopes, made.scopes)]
+            rows = db.execute(sa.select(tokens).order_by(tokens.c.created_ms.desc())).all()
+        mine = (made for made in map(_token, rows) if covers(viewer.scopes, made.scopes))
+        return list(islice(mine, MOST))
 
     def revoke(self, number: str, by: Viewer, now_ms: int) -> None:
         """It is refused from now on. Raises RefusedError when there is no such token."""
@@ -109,7 +109,7 @@ class Tokens:
             return None
         with self._store.reading() as db:
             row = db.execute(sa.select(tokens).where(tokens.c.id == found[1])).one_or_none()
-        if row is None or not hmac.compare_digest(row.secret_hash, _hash(found[2])):
+        if row is None or not hmac.compare_digest(row.secret_hash, hashed(found[2])):
             return None
         if row.revoked_ms is not None or row.expires_ms <= now_ms:
             return None
@@ -126,7 +126,3 @@ def _token(row: sa.Row[tuple[object, ...]]) -> Token:
         row.id, row.name, held, tuple(json.loads(row.scopes)), row.created_by, row.created_ms, row.expires_ms,
         row.used_ms, row.revoked_ms,
     )  # fmt: skip
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""A hospital that does not exist: doors, people and a year of events, through the registry's real door.
+"""A hospital that does not exist: doors, people and a year of events, stored by the registry's own ingest.
 
-Every unit has a key of its own and signs heads over a real chain; the batches go through the same checks and
-the same transaction as those of real units, so every proof of this data verifies. The same seed gives the
-same year, except for keys, which are new each time.
+Every unit has its own key and signs heads over a real chain; its batches pass the same checks as those of
+real units, so every proof of this data verifies. The same seed gives the same year; keys are new each time.
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.cose import peek1
 from sync.dashboard.demo.demo_events import DAY_MS, HOUR_MS, NEW_MODELS, DemoSize, DemoUnit, Invented
+from sync.dashboard.demo.demo_log import DemoLog
 from sync.dashboard.demo.demo_orders import Happened
 from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place
 from sync.events import AuditEvent, UnitId, pseudonym, unit_id
-from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.orders.commands import Result, open_command
 from sync.proofs.bundle import key_to_der
-from sync.proofs.heads import Head
 from sync.registry import commands
 from sync.registry.database.store import Store
 from sync.registry.ingest.ingest import Ingest
@@ -40,7 +37,7 @@ SEND_EVERY_MS = HOUR_MS
 LIVE_EVERY_S = 0.5
 HEALTH_EVERY_MS = 60_000
 SILENT_FOR_MS = HOUR_MS
-"""So long the last unit has been silent when the year ends, at any hour: one incident is always open."""
+"""The last unit is silent for this long when the year ends: so one incident is always open."""
 TENANT_KEY = b"people of the demonstration only"
 _FIRST = (
     "Ada", "Amina", "Anton", "Beatrice", "Carlos", "Chidi", "Dina", "Elif", "Emil", "Farah", "Giulia", "Hana",
@@ -70,7 +67,7 @@ class DemoData:
 
     @property
     def _alive(self) -> list[DemoUnit]:
-        """All but the last, which is silent."""
+        """All units but the last, which is silent."""
         return self._units[:-1] or self._units
 
     @property
@@ -101,7 +98,7 @@ class DemoData:
             self._store.desire(UnitId(unit.place.unit), {"models": NEW_MODELS[-1], "policy": "rules-7"})
         self._report(self._now_ms)
         detector.step(self._now_ms)
-        return sum(unit.sent for unit in self._units)
+        return sum(unit.log.sequence for unit in self._units)
 
     def name_people(self, names: NameBook) -> int:
         """Give everybody a name."""
@@ -134,8 +131,7 @@ class DemoData:
                 self.obey(key, at_ms)
 
     def obey(self, key: ec.EllipticCurvePublicKey, at_ms: int) -> int:
-        """Every unit but the silent one does what it is ordered to, and says so with its signature; how
-        many did."""
+        """Every unit but the silent one obeys its commands and signs the answer; returns how many did."""
         answers = []
         for name, message in commands.due(self._store, at_ms):
             mine = next((unit for unit in self._alive if unit.place.unit == name), None)
@@ -173,7 +169,7 @@ class DemoData:
         name = unit_id(place.unit)
         return DemoUnit(
             place,
-            MemoryLog(name, lambda: 0.0, lambda: self._clock_ms),
+            DemoLog(name, lambda: self._clock_ms),
             FileSigner.generate(),
             noise=self._dice.choice((0.6, 0.8, 1.0, 1.0, 1.3, 2.2)),
             busy=self._dice.choice((0.4, 0.7, 1.0, 1.0, 1.4, 2.0)),
@@ -188,20 +184,15 @@ class DemoData:
         self._clock_ms = until_ms
         for unit in self._units:
             unit.pending.sort(key=lambda pair: pair[0])
-            fit = [event for at_ms, event in unit.pending if self._start_ms <= at_ms < until_ms]
+            for at_ms, event in unit.pending:
+                if self._start_ms <= at_ms < until_ms:
+                    unit.log.append(event)
             unit.pending = [pair for pair in unit.pending if pair[0] >= until_ms]
-            for event in fit:
-                unit.log.append(event)
-            if not fit:
-                continue
-            unit.log.seal(unit.signer)
-            while (batch := unit.log.batch_after(unit.sent)) is not None:
+            for batch, _ in unit.log.seal(unit.signer):
                 message = BatchMessage(
                     unit.log.unit, batch.first, batch.previous_chain, batch.first, batch.bodies, batch.head
                 )
                 messages.append((topic(unit.log.unit, EVENTS), message.to_bytes()))
-                unit.sent = batch.size
-                unit.log.acknowledge(batch.size, Head.from_bytes(peek1(batch.head)).chain)
         if messages:
             self._ingest.process(messages)
 
@@ -213,6 +204,12 @@ class DemoData:
                 "software": "0.1.0", "models": unit.models[-1], "policy": "rules-7", "keystore": "tpm",
                 "profile": "production", "simulated": True,
             }  # fmt: skip
-            numbers = {"time_ms": at_ms, "sequence": unit.sent, "pending": 0, "overflow": 0, "refused": 0}
+            numbers = {
+                "time_ms": at_ms,
+                "sequence": unit.log.sequence,
+                "pending": 0,
+                "overflow": 0,
+                "refused": 0,
+            }
             reports[UnitId(unit.place.unit)] = write_health("online", numbers, facts).decode()
         self._store.save_health(reports, at_ms)

@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from sync.dashboard.demo.demo_log import DemoLog
 from sync.dashboard.demo.demo_orders import Obedience
 from sync.dashboard.site.places import Place
 from sync.events import AuditEvent, EventTimings, Signer
-from sync.fleet.simulated import MemoryLog
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -47,13 +47,11 @@ class DemoSize:
 @dataclass(slots=True)
 class DemoUnit:
     place: Place
-    log: MemoryLog
+    log: DemoLog
     signer: Signer
     noise: float
     busy: float
-    clock_ms: int = 0
     born_ms: int = 0
-    sent: int = 0
     models: tuple[str, ...] = MODELS
     pending: list[tuple[int, AuditEvent]] = field(default_factory=list)
     orders: Obedience = field(default_factory=Obedience)
@@ -149,7 +147,7 @@ class Invented:
             )
 
     def attacks(self, day_ms: int) -> None:
-        """Now and then somebody plays a voice to a door, and in one week to many."""
+        """Now and then an attack on one door, and in one week on many."""
         campaign = 0.80 < (day_ms - self._start_ms) / (self._size.days * DAY_MS) < 0.83
         chance = 0.55 if campaign else 0.035
         wanted = [unit for unit in self._units if unit.place.zone in ("pharmacy", "icu", "laboratory")]

@@ -1,4 +1,4 @@
-"""What an invented unit makes of its orders, so that what the page asks can be seen at its doors."""
+"""How an invented unit obeys its commands, so that the page shows what they do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Happened = tuple[str, str]
 
 @dataclass(slots=True)
 class Hold:
-    """From when until when the door stands unlocked."""
+    """A time in which the door stands unlocked."""
 
     begins_ms: int
     ends_ms: int
@@ -30,7 +30,7 @@ class Obedience:
     visits: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def take(self, order: Command, at_ms: int) -> Iterator[Happened]:
-        """Obey; what happens at the door then."""
+        """Obey; yields what then happens at the door."""
         told = order.arguments
         numbers = {name: value for name, value in told.items() if isinstance(value, int)}
         if order.action == "lock_down":
@@ -51,7 +51,7 @@ class Obedience:
             self.visits.pop(str(told["person"]), None)
 
     def passed(self, at_ms: int, *, somebody: bool = False) -> Iterator[Happened]:
-        """What the time brings: a hold begins or ends. `somebody` was let in just now."""
+        """Begin or end a hold when it is time; `somebody` was let in just now."""
         hold = self.hold
         if hold is None:
             return
@@ -62,7 +62,7 @@ class Obedience:
             yield "UNLOCKED", "schedule"
 
     def refusal(self, person: str | None, at_ms: int) -> Happened | None:
-        """Why somebody whose every factor passed is not let in; None when they are."""
+        """Why a person whose every factor passed is not let in; None when they are."""
         if self.down:
             return "LOCK_DOWN", "locked_down"
         begins_ms, ends_ms = self.visits.get(person or "", (at_ms, at_ms + 1))

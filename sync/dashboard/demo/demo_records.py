@@ -1,4 +1,4 @@
-"""What the desk of the demonstration has done: temporary people, a door held open, a drill, a plan."""
+"""The desk's work in the demonstration: temporary people, a door held open, a drill, a plan."""
 
 from __future__ import annotations
 

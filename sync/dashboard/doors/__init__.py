@@ -1,1 +1,1 @@
-"""How every door is."""
+"""The state of every door, its holds, and who may pass it."""

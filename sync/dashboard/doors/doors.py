@@ -1,4 +1,4 @@
-"""How every door is: computed from the newest events, the commands in force and the units' health."""
+"""The state of every door, from its newest events, the commands in force and its unit's health."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.accounts.rights import Viewer, sees
 from sync.dashboard.doors.seen import seen_of
 from sync.dashboard.events.shown import Shown, shown_at
 from sync.dashboard.schema import incidents
@@ -23,9 +23,9 @@ from sync.registry.database.schema import commands, units
 from sync.registry.reports.status import UnitStatus, unit_status
 
 QUIET = frozenset({"UNLOCKED", "RELOCKED", "DOOR_OPENED", "DOOR_CLOSED", "EGRESS"})
-"""Seen in the state of a door already; its last event is something else."""
+"""Kinds that show in a door's state, and not as its last event."""
 
-_STATES: Mapping[str, tuple[str, str]] = {
+STATES: Mapping[str, tuple[str, str]] = {
     "DOOR_FORCED_OPEN": ("Forced open", "alarm"),
     "DOOR_OPEN_TOO_LONG": ("Held open", "alarm"),
     "DOOR_OPENED": ("Open", "open"),
@@ -35,9 +35,11 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "EMERGENCY_RELEASE": ("Released", "alarm"),
     "TAMPER": ("Tampered with", "alarm"),
 }
+"""Kind of event -> what it makes of a door's state, and the tone of that."""
+DOWN, NO_EVENT = "Locked down", "No event yet"
 
-_SORTS = {kind: (0 if kind in _STATES else 1) if kind in QUIET else 2 for kind in QUIET | _STATES.keys()}
-"""Events of one sort replace each other: of each the newest is what `_view` looks for."""
+_SORTS = {kind: (0 if kind in STATES else 1) if kind in QUIET else 2 for kind in QUIET | STATES.keys()}
+"""The sort of each kind of event: `_view` needs the newest event of each sort."""
 _STATUS = [
     units.c[name]
     for name in (
@@ -52,9 +54,6 @@ _STATUS = [
         "backlog_ms",
     )
 ]
-
-STATE_TEXTS = (*(text for text, _ in _STATES.values()), "Locked down", "No event yet")
-"""Every state that a page may show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class DoorView:
 
 def state_after(kind: str, *, public: bool = False) -> list[str] | None:
     """What an event makes of a door's state, for the live page; None when it leaves it as it is."""
-    found = _STATES.get(kind)
+    found = STATES.get(kind)
     return None if found is None or (public and kind == "TAMPER") else list(found)
 
 
@@ -96,7 +95,7 @@ def overview(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int, unit:
     found = []
     for name, door in keys:
         place = places.place_of(known, name, door)
-        if not _inside(viewer.scopes, place):
+        if not sees(viewer.scopes, place.site, place.zone):
             continue
         found.append(
             _view(
@@ -138,13 +137,13 @@ def _view(
     key = (place.unit, place.door)
     state, tone, since_ms = "Locked", "locked", None
     for row in rows:  # newest first
-        if row.kind in _STATES and not (viewer.public and row.kind == "TAMPER"):
-            (state, tone), since_ms = _STATES[row.kind], row.time_ms
+        if row.kind in STATES and not (viewer.public and row.kind == "TAMPER"):
+            (state, tone), since_ms = STATES[row.kind], row.time_ms
             break
     if tone == "locked" and place.unit in down:
-        state, tone, since_ms = "Locked down", "down", down[place.unit]
+        state, tone, since_ms = DOWN, "down", down[place.unit]
     if not rows:
-        state, tone = "No event yet", "unknown"
+        state, tone = NO_EVENT, "unknown"
     kinds = counts.get(key, {})
     last = next((row for row in rows if row.kind not in QUIET), None)
     return DoorView(
@@ -154,7 +153,7 @@ def _view(
         since_ms,
         shown_at(last, place, zone, viewer.public, languages.current()) if last is not None else None,
         status.state,
-        max(status.seen_ms or 0, status.health_ms or 0) or None,
+        status.heard_ms or None,
         sum(kinds.get(kind, 0) for kind in ((*GRANTED, "DURESS") if viewer.public else GRANTED)),
         sum(kinds.get(kind, 0) for kind in REFUSED),
         sum(kinds.get(kind, 0) for kind in ATTACKS),
@@ -169,7 +168,3 @@ def _open_incidents(db: Connection) -> dict[tuple[str, str], int]:
         .group_by(incidents.c.unit, incidents.c.door)
     )
     return {(row.unit, row.door or ""): row.times for row in db.execute(query)}
-
-
-def _inside(scopes: Sequence[str], place: Place) -> bool:
-    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes

@@ -1,4 +1,4 @@
-"""Doors that stand unlocked for a while: asked here by a signed command, begun and ended by the door itself.
+"""Holds: doors that stand unlocked for a while, by a signed command; the door begins and ends it itself.
 
 The command carries its end, so a door that hears nothing more locks all the same. It obeys only where its own
 rules say `may_be_held`; a lock-down ends a hold for good. A weekly hold is one command a day, sent half a day
@@ -24,6 +24,7 @@ from sync.events import Signer, UnitId
 from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, insert, take_turn
 
 LONGEST_MS = 24 * 3600 * 1000
 AHEAD_MS = 12 * 3600 * 1000
@@ -41,10 +42,10 @@ STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What must be so, besides the hours."""
+    """Conditions besides the hours."""
 
     first_person: bool = False
-    """Only once somebody was let in."""
+    """The hold begins once a person was let in."""
     on_holidays: bool = True
 
 
@@ -87,11 +88,12 @@ def ask(
     if ends_ms - begins_ms > LONGEST_MS or begins_ms > now_ms + LATEST_MS:
         raise RefusedError("A hold lasts a day at most and begins within two days.")
     with store.transaction() as db:
-        made = _insert(db, unit, door, begins_ms, ends_ms, conditions, viewer.account, why, now_ms, None)
+        row = _row(unit, door, begins_ms, ends_ms, conditions, viewer.account, why, now_ms)
+        number = insert(db, holds, **row)
         what = f"{unit}/{door} until {_clock(ends_ms)}: {why}"
         journal.append(db, viewer.account, "door held open", what, now_ms)
-    _send(store, signer, int(made or 0), now_ms)
-    return int(made or 0)
+    _send(store, signer, number, now_ms)
+    return number
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, unit: str, door: str, hold: int, now_ms: int) -> None:
@@ -140,7 +142,7 @@ def plan(
 def drop_plan(
     store: Store, signer: Signer, viewer: Viewer, unit: str, door: str, number: int, now_ms: int
 ) -> None:
-    """No more of it; what it has asked for already is ended too. Raises RefusedError."""
+    """Remove a weekly hold and end those it has asked for. Raises RefusedError."""
     mine = (weekly_holds.c.id == number, weekly_holds.c.unit == unit, weekly_holds.c.door == door)
     with store.transaction() as db:
         done = sa.update(weekly_holds).where(*mine, weekly_holds.c.removed_ms.is_(None))
@@ -155,27 +157,27 @@ def drop_plan(
 
 
 def ask_due(store: Store, signer: Signer, zone: dt.tzinfo, now_ms: int) -> None:
-    """Ask for what weekly holds have for the next half day; of several workers one asks for each day."""
+    """Ask for the weekly holds of the next half day; of several workers one asks for each day."""
     with store.reading() as db:
         plans = db.execute(sa.select(weekly_holds).where(weekly_holds.c.removed_ms.is_(None))).all()
     for row in plans:
         for begins_ms, ends_ms, day in _windows(row, zone, now_ms):
             conditions = Conditions(bool(row.first_person), bool(row.on_holidays))
-            why = "every week"
             slot = f"{row.id}:{day}"
             with store.transaction() as db:
-                made = _insert(
-                    db, row.unit, row.door, begins_ms, ends_ms, conditions, row.account, why, now_ms, row.id,
-                    slot,
-                )  # fmt: skip
-                if made is None:
+                take_turn(db, Turn.HOLDS)
+                if db.execute(sa.select(holds.c.id).where(holds.c.slot == slot)).first():
                     continue
+                made = _row(
+                    row.unit, row.door, begins_ms, ends_ms, conditions, row.account, "every week", now_ms
+                )
+                number = insert(db, holds, **made, plan=row.id, slot=slot)
                 journal.append(db, TIMER, "door held open", f"{row.unit}/{row.door}: {day}", now_ms)
-            _send(store, signer, made, now_ms)
+            _send(store, signer, number, now_ms)
 
 
 def of_door(db: Connection, unit: str, door: str, now_ms: int, limit: int = 8) -> list[Hold]:
-    """The newest first."""
+    """The newest `limit`, newest first."""
     asked = sa.and_(commands.c.unit == holds.c.unit, commands.c.counter == holds.c.counter)
     locked = (
         sa.select(sa.func.max(commands.c.counter))
@@ -234,23 +236,15 @@ def _windows(row: Any, zone: dt.tzinfo, now_ms: int) -> list[tuple[int, int, str
     return found
 
 
-def _insert(
-    db: Connection, unit: str, door: str, begins_ms: int, ends_ms: int, conditions: Conditions, account: str,
-    why: str, now_ms: int, plan: int | None, slot: str | None = None,
-) -> int | None:  # fmt: skip
-    """The new row's number; None when another worker has this slot."""
-    if slot is not None and db.execute(sa.select(holds.c.id).where(holds.c.slot == slot)).first():
-        return None
-    values = {
+def _row(
+    unit: str, door: str, begins_ms: int, ends_ms: int, conditions: Conditions, account: str, why: str,
+    now_ms: int,
+) -> dict[str, Any]:  # fmt: skip
+    return {
         "unit": unit, "door": door, "begins_ms": begins_ms, "ends_ms": ends_ms, "account": account,
         "first_person": int(conditions.first_person), "on_holidays": int(conditions.on_holidays),
-        "why": why, "asked_ms": now_ms, "plan": plan, "slot": slot,
+        "why": why, "asked_ms": now_ms,
     }  # fmt: skip
-    if db.dialect.name == "postgresql":
-        db.execute(sa.text("SELECT pg_advisory_xact_lock(7216358)"))  # SQLite has one writer anyway
-        if slot is not None and db.execute(sa.select(holds.c.id).where(holds.c.slot == slot)).first():
-            return None
-    return int((db.execute(sa.insert(holds).values(**values)).inserted_primary_key or [0])[0])
 
 
 def _send(store: Store, signer: Signer, number: int, now_ms: int) -> None:

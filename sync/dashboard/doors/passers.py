@@ -28,7 +28,7 @@ DAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """One line of the rules that speaks of this door."""
+    """One line of the rules that covers this door."""
 
     roles: tuple[str, ...]
     days: tuple[str, ...]
@@ -40,7 +40,7 @@ class Permit:
     people: tuple[str, ...]
     """Ids that it covers now."""
     everybody: bool
-    """It covers anybody who has a voiceprint at this unit."""
+    """It covers all who have a voiceprint at this unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Passers:
 
     @property
     def policy(self) -> str:
-        """How a unit that has these rules calls them."""
+        """The version that a unit with these rules reports."""
         return f"rules-{self.version}"
 
 

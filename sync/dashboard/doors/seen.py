@@ -48,8 +48,8 @@ class Seen:
     def look(
         self, db: Connection, sizes: Mapping[str, int], midnight_ms: int
     ) -> tuple[dict[tuple[str, str], list[Any]], dict[tuple[str, str], Mapping[str, int]]]:
-        """Of every door of these units: its newest event of each sort among the unit's newest twelve, newest
-        first, and its counts since midnight. `sizes` are of the same moment as `db`."""
+        """(door -> its newest event of each sort among the unit's newest twelve, newest first; door -> counts
+        since midnight). `sizes` are of the same moment as `db`."""
         with self._turn:
             self._bring_up(db, sizes, midnight_ms)
             recent: dict[tuple[str, str], list[Any]] = {}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -28,14 +30,16 @@ from sync.orders.commands import Command
 from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands, units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
 from sync.registry.reports.status import unit_status
 
 LIFE_MS = 30 * 60_000
-"""A unit that comes back within half an hour still locks; after that somebody decides anew."""
+"""A unit that comes back within half an hour still locks; after that a person decides anew."""
 SHARE = 0.95
 TIMER = Viewer("timer", "admin", (), "", "")
 """The account that ends a lock-down whose time is over: in the journal and in the commands."""
 LONGEST_MINUTES = 24 * 60
+MOST, AT_ONCE = 20, 100
 State = Literal["locked", "asked", "unreachable", "refused"]
 
 
@@ -123,9 +127,9 @@ def save(store: Store, viewer: Viewer, name: str, site: str, zones: Sequence[str
         if not doors_of(db, viewer, site, zones):
             raise RefusedError("These zones have no door that your account may lock.")
         values = {"name": name, "site": site, "zones": json.dumps(list(zones)), "created_by": viewer.account}
-        made = db.execute(sa.insert(plans).values(**values))
+        number = insert(db, plans, **values)
         journal.append(db, viewer.account, "plan", f"{name}: {site} {' '.join(zones)}", now_ms)
-        return int((made.inserted_primary_key or [0])[0])
+        return number
 
 
 def remove(store: Store, viewer: Viewer, number: int, now_ms: int) -> None:
@@ -161,8 +165,7 @@ def start(
             raise RefusedError("These zones have no door that your account may lock.")
         values = {"plan": plan, "name": name, "site": site, "drill": int(drill), "account": viewer.account}
         until_ms = now_ms + minutes * 60_000 if minutes and not drill else None
-        made = db.execute(sa.insert(runs).values(**values, started_ms=now_ms, until_ms=until_ms))
-        run = int((made.inserted_primary_key or [0])[0])
+        run = insert(db, runs, **values, started_ms=now_ms, until_ms=until_ms)
         what = "drill" if drill else "lock-down"
         journal.append(db, viewer.account, what, f"run {run}: {name}, {site} {' '.join(zones)}", now_ms)
         action, asked = "report_health" if drill else "lock_down", list[dict[str, int | str]]()
@@ -182,8 +185,7 @@ def start(
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, run: int, now_ms: int) -> None:
-    """Order the doors of a run to work by their rules again, all of them in one transaction. Raises
-    RefusedError when it has ended."""
+    """Order the doors of a run to go by their rules again, in one transaction. Raises RefusedError."""
     with store.transaction() as db:
         mine = one(db, viewer, run, now_ms)
         if mine is None:
@@ -215,12 +217,42 @@ def end_due(store: Store, signer: Signer, now_ms: int) -> None:
             end(store, signer, TIMER, run, now_ms)
 
 
-def recent(db: Connection, viewer: Viewer, now_ms: int, limit: int = 20) -> list[Run]:
-    found = [
-        one(db, viewer, number, now_ms)
-        for number in db.execute(sa.select(runs.c.id).order_by(runs.c.id.desc()).limit(limit)).scalars()
-    ]
-    return [run for run in found if run is not None]
+def recent(db: Connection, viewer: Viewer, now_ms: int) -> list[Run]:
+    """The newest first, `MOST` at most."""
+    return list(islice(_seen(db, viewer, now_ms, sa.true()), MOST))
+
+
+def in_force(db: Connection, viewer: Viewer, now_ms: int) -> list[Run]:
+    """The lock-downs, and no drills, that have not been ended; the newest first."""
+    return list(_seen(db, viewer, now_ms, sa.and_(runs.c.ended_ms.is_(None), runs.c.drill == 0)))
+
+
+def _seen(db: Connection, viewer: Viewer, now_ms: int, which: sa.ColumnElement[bool]) -> Iterator[Run]:
+    """Those that this account may see, the newest first."""
+    sites = {scope.partition("/")[0] for scope in viewer.scopes}
+    query = sa.select(runs.c.id).where(which, runs.c.site.in_(sites) if sites else sa.true())
+    numbers = db.execute(query.order_by(runs.c.id.desc())).scalars().all()
+    place_of_unit = _place_of_unit(db)
+    seen = cache(lambda unit: _sees(viewer, place_of_unit(unit)))
+    for start in range(0, len(numbers), AT_ONCE):
+        some = numbers[start : start + AT_ONCE]
+        hidden = set()  # by their doors alone: reading a run whole costs far more
+        if sites:
+            doors = sa.select(run_doors.c.run, run_doors.c.unit).where(run_doors.c.run.in_(some))
+            hidden = {run for run, unit in db.execute(doors) if not seen(unit)}
+        for number in some:
+            if number not in hidden and (run := one(db, viewer, number, now_ms)) is not None:
+                yield run
+
+
+def _sees(viewer: Viewer, place: Place) -> bool:
+    return sees(viewer.scopes, place.site, place.zone)
+
+
+def _place_of_unit(db: Connection) -> Callable[[str], Place]:
+    known = places.load(db)
+    by_unit = {unit: place for (unit, _), place in known.items()}
+    return lambda unit: by_unit.get(unit) or place_of(known, unit, "")
 
 
 def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
@@ -228,8 +260,7 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     row = db.execute(sa.select(runs).where(runs.c.id == number)).one_or_none()
     if row is None:
         return None
-    known = places.load(db)
-    by_unit = {unit: place for (unit, _), place in known.items()}
+    place_of_unit = _place_of_unit(db)
     asked = sa.and_(commands.c.unit == run_doors.c.unit, commands.c.counter == run_doors.c.counter)
     ending = commands.alias("ending")
     freed = sa.and_(ending.c.unit == run_doors.c.unit, ending.c.counter == run_doors.c.end_counter)
@@ -245,8 +276,8 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     rows = db.execute(query).all()
     found = []
     for line in rows:
-        place = by_unit.get(line.unit) or place_of(known, line.unit, "")
-        if not sees(viewer.scopes, place.site, place.zone):
+        place = place_of_unit(line.unit)
+        if not _sees(viewer, place):
             return None
         found.append(_door(line, place, now_ms))
     return Run(
@@ -267,17 +298,17 @@ def _door(line: Any, place: Place, now_ms: int) -> RunDoor:
         state = "unreachable"
     locked_ms = line.answered_ms if state == "locked" else None
     took_ms = locked_ms - line.issued_ms if locked_ms is not None else None
-    seen_ms = max(status.seen_ms or 0, status.health_ms or 0) or None
     why = line.why or "" if state == "refused" else ""
     return RunDoor(
-        place, line.rank, state, line.issued_ms, locked_ms, took_ms, why, seen_ms, line.freed == "done"
-    )
+        place, line.rank, state, line.issued_ms, locked_ms, took_ms, why, status.heard_ms or None,
+        line.freed == "done",
+    )  # fmt: skip
 
 
 def _order(
     db: Connection, signer: Signer, names: Sequence[UnitId], action: str, viewer: Viewer, now_ms: int
 ) -> list[Command]:
-    """Without the units that were revoked a moment ago: nothing reaches them, and the others go on."""
+    """The commands to these units, without those that were revoked a moment ago."""
     return orders.issue_in(
         db, signer, names, action, {}, account=viewer.account, now_ms=now_ms, life_ms=LIFE_MS
     )

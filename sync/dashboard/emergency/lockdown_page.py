@@ -59,7 +59,7 @@ def run(call: Call) -> Response:
         found = lockdown.one(db, call.viewer, call.number("run"), call.now_ms)
     if found is None:
         raise not_found()
-    return call.page("lockdown_run.html", run=found, share=lockdown.SHARE)
+    return call.page("lockdown_run.html", run=found)
 
 
 def end(call: Call) -> Response:

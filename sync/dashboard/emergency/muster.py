@@ -10,17 +10,19 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import Viewer, site_within, within
+from sync.dashboard.accounts.rights import Viewer, at_whole_sites, site_within, within
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import muster_people, musters
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
+from sync.dashboard.wording.words import LET_IN
 from sync.registry.database.schema import events
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
 
+MOST = 20
 LOOK_BACK_MS = 16 * 3600 * 1000
-"""Nobody's shift is longer; who passed before that is taken to be at home."""
-INSIDE = ("GRANTED", "DURESS")
+"""No shift is longer: a person who passed before that is taken to be at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,7 @@ def start(store: Store, viewer: Viewer, site: str, now_ms: int) -> int:
     if not site_within(viewer.scopes, site):
         raise RefusedError("Your account may not take a roll call of that site.", 403)
     with store.transaction() as db:
-        made = db.execute(sa.insert(musters).values(site=site, account=viewer.account, started_ms=now_ms))
-        number = int((made.inserted_primary_key or [0])[0])
+        number = insert(db, musters, site=site, account=viewer.account, started_ms=now_ms)
         found = _last_seen(db, site, now_ms)
         if found:
             db.execute(sa.insert(muster_people), [{"muster": number, **person} for person in found])
@@ -51,9 +52,10 @@ def one(db: Connection, viewer: Viewer, number: int) -> Muster | None:
     return Muster(*row) if row is not None and site_within(viewer.scopes, row.site) else None
 
 
-def recent(db: Connection, viewer: Viewer, limit: int = 20) -> list[Muster]:
-    rows = db.execute(sa.select(musters).order_by(musters.c.id.desc()).limit(limit)).all()
-    return [Muster(*row) for row in rows if site_within(viewer.scopes, row.site)]
+def recent(db: Connection, viewer: Viewer) -> list[Muster]:
+    """The newest first, `MOST` at most."""
+    mine = sa.select(musters).where(at_whole_sites(viewer.scopes, musters.c.site))
+    return [Muster(*row) for row in db.execute(mine.order_by(musters.c.id.desc()).limit(MOST))]
 
 
 def people(db: Connection, number: int) -> Sequence[Any]:
@@ -74,7 +76,7 @@ def mark_safe(store: Store, number: int, entry: int, account: str, now_ms: int) 
 
 
 def add_visitor(store: Store, number: int, name: str, zone: str, now_ms: int) -> None:
-    """Somebody whom no door knows: visitors and contractors are who gets forgotten."""
+    """Add a visitor or contractor, whom no door knows."""
     with store.transaction() as db:
         _must_be_open(db, number)
         values = {"muster": number, "visitor": name, "zone": zone, "seen_ms": now_ms}
@@ -107,7 +109,7 @@ def _last_seen(db: Connection, site: str, now_ms: int) -> list[dict[str, Any]]:
     here = within([site], events.c.unit, events.c.door)
     query = (
         sa.select(events.c.person, events.c.unit, events.c.door, events.c.time_ms)
-        .where(*since, here, events.c.kind.in_(INSIDE))
+        .where(*since, here, events.c.kind.in_(LET_IN))
         .order_by(events.c.time_ms)
     )
     known = places.load(db)

@@ -29,7 +29,7 @@ def start(call: Call) -> Response:
 
 
 def one(call: Call) -> Response:
-    """With names where the site has brought them: a pseudonym cannot be called out. All on record."""
+    """Shows names where the site has brought them, for a pseudonym cannot be called out; on record."""
     number = call.number("muster")
     with call.backend.store.reading() as db:
         found = muster.one(db, call.viewer, number)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from starlette.responses import Response, StreamingResponse
 
 from sync.dashboard.accounts import approvals
-from sync.dashboard.accounts.rights import within
+from sync.dashboard.accounts.rights import sees, within
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_query, exports
 from sync.dashboard.events.events_query import Filter
@@ -33,7 +33,8 @@ def listing(call: Call) -> Response:
     if wanted.person:
         call.note("read", f"events of {wanted.person}", len(rows))
     mine = sorted(
-        (place for place in known.values() if _inside(call, place)), key=lambda p: (p.site, p.zone, p.label)
+        (place for place in known.values() if sees(call.viewer.scopes, place.site, place.zone)),
+        key=lambda place: (place.site, place.zone, place.label),
     )
     return call.page(
         "events.html",
@@ -127,8 +128,3 @@ def why(call: Call) -> Response:
         around=around,
         received_ms=row.received_ms,
     )
-
-
-def _inside(call: Call, place: places.Place) -> bool:
-    scopes = call.viewer.scopes
-    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes

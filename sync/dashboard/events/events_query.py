@@ -23,7 +23,7 @@ from sync.vocabulary import KINDS, REASONS
 PAGE = 50
 DAY_MS = 86_400_000
 MOST_PARTS = 200
-"""Of a zone with more doors the list is read in the order of time instead."""
+"""The list of a zone with more doors is read in the order of time."""
 _KEY = (events.c.time_ms, events.c.unit, events.c.sequence)
 _CURSOR = re.compile(r"(\d{1,15})~([a-z0-9-]{1,32}/[a-z0-9-]{1,32})~(\d{1,16})")
 _UNIT = re.compile(r"[a-z0-9-]{1,32}/[a-z0-9-]{1,32}")
@@ -39,7 +39,7 @@ SHOWN = [
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What somebody looks for. Every field is in the address, so a view can be sent to a colleague."""
+    """The filters of the list. Each is in the address, so a view can be sent to a colleague."""
 
     show: str = ""
     """One of `words.GROUPS`."""
@@ -56,7 +56,7 @@ class Filter:
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Filter:
-        """From the address. Raises RefusedError for anything that is not of the form."""
+        """Read the filters of an address. Raises RefusedError for one that does not exist."""
         values = {field.name: query.get(field.name, "").strip() for field in fields(cls)}
         # The form offers a door as unit and door in one.
         if values["door"].count("/") == 2:
@@ -93,7 +93,7 @@ class Filter:
 
     @property
     def by_place_only(self) -> bool:
-        """Whether it tells nothing about who passed or why: all that a wall display may ask."""
+        """Whether it asks neither who passed nor why: a wall display may ask nothing else."""
         return not (self.show or self.kind or self.reason or self.person)
 
     def conditions(self, zone: dt.tzinfo) -> list[sa.ColumnElement[bool]]:
@@ -168,11 +168,10 @@ def page(
 
 
 def _parts(db: Connection, wanted: Filter) -> list[Filter]:
-    """Filters that find the same events together, each along one index.
+    """Filters that find the same events together, each along one index: zones by doors, groups by kinds.
 
-    The newest of each door of a zone, or of each kind of a group, and of those the newest: a kind that never
-    happened costs one look at an index, where the list in order of time would be read to its end. A kind or a
-    reason in a zone has an index of its own already.
+    So a kind that never happened costs one look at an index; in order of time the list would be read to its
+    end. A kind or a reason in a zone has an index of its own already.
     """
     if wanted.zone and not wanted.unit and wanted.by_place_only:
         query = sa.select(places.c.unit, places.c.door).where(places.c.zone == wanted.zone)

@@ -1,4 +1,4 @@
-"""Events out: CSV that no spreadsheet takes for formulas, XLSX, JSON Lines. Rows stream; no cap."""
+"""Exports of events: CSV that no spreadsheet takes for formulas, XLSX, JSON Lines. Rows stream; no cap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event as a page shows it: the same values for the first page, for the live stream and for a person."""
+"""An event as pages show it: in lists, in the live stream, on a person's page."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ def show(row: Any, known: Places, zone: dt.tzinfo, *, public: bool = False) -> S
 
 @functools.lru_cache(maxsize=8192)
 def shown_at(row: Any, place: Place, zone: dt.tzinfo, public: bool, language: str) -> Shown:
-    """The same for a door's last event, which page after page shows: kept by everything that it depends on.
-    `language` is the one of this request."""
+    """As `show`, for a door's last event: cached by all it depends on. `language` is the request's."""
     return _shown(row, place, zone, public)
 
 

@@ -1,4 +1,4 @@
-"""Why a decision came out as it did, in words: each factor against its threshold, and what tipped it."""
+"""Explains a decision in words: each factor against its threshold, and which one decided."""
 
 from __future__ import annotations
 
@@ -65,7 +65,6 @@ class Factor:
 class Told:
     """What a page says about one event."""
 
-    headline: str
     sentence: str
     factors: tuple[Factor, ...]
     more: tuple[tuple[str, str, str], ...]
@@ -86,21 +85,12 @@ def explain(event: AuditEvent, place: Place) -> Told:
             Factor(word(name), word(question), llr, needed, word(_verdict(llr, needed)))
             for name, question, llr, needed in asked
         )
-    more = tuple(
-        (*_named(name), value)
-        for name, value in ((n, decimal(f"{v:.2f}".rstrip("0").rstrip("."))) for n, v in event.more_scores)
-    )
-    return Told(
-        words.kind(event.kind).short,
-        _sentence(event, factors),
-        factors,
-        tuple((name, value, meaning) for name, meaning, value in more),
-    )
+    return Told(_sentence(event, factors), factors, tuple(_more(*score) for score in event.more_scores))
 
 
-def _named(name: str) -> tuple[str, str]:
+def _more(name: str, value: float) -> tuple[str, str, str]:
     title, meaning = MORE.get(name, (name, ""))
-    return word(title), word(meaning)
+    return word(title), decimal(f"{value:.2f}".rstrip("0").rstrip(".")), word(meaning)
 
 
 def _verdict(llr: float | None, needed: float) -> str:

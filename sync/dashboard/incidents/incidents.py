@@ -1,14 +1,15 @@
-"""Incidents: alarms about one thing, gathered into one piece of work that somebody owns until it is resolved.
+"""Incidents: alarms about one thing are one piece of work, owned by a person until it is resolved.
 
-To acknowledge says "I have seen it". To resolve says what it was, in a note. What can end by itself does: a
-unit reports again, a door that was held shuts; a door that was forced too, once somebody has seen it.
-The same thing again within a day opens the same incident again; one that was opened again three times is
-flapping, and stays open until it has been quiet for an hour. How long each opening took is kept.
+To acknowledge is to have seen it; to resolve needs a note of what it was. An incident ends by itself when the
+unit reports again or the held door shuts; a forced door must have been seen first. The same alarm within a
+day opens the incident again; one that was opened again three times stays open until it has been quiet for an
+hour. How long each opening took is kept.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,14 @@ from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import incident_alarms, incident_spans, incidents, notes
 from sync.registry.database.schema import alarms, events, units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, insert, take_turn
 from sync.registry.reports.status import unit_status
 
+MOST = 200
 REOPEN_WITHIN_MS = 24 * 3600 * 1000
 SYSTEM = "ostiary"
 FLAPPING = 3
-"""Reopened so often, an incident comes and goes: it ends by itself only after `QUIET_MS` of quiet."""
+"""Reopened this often, an incident ends by itself only after `QUIET_MS` of quiet."""
 QUIET_MS = 3600 * 1000
 HELD, ATTACKED = "DOOR_HELD", "DOOR_ATTACKED"
 _DOORS = ("DOOR_FORCED_OPEN", "DOOR_OPEN_TOO_LONG", "TAMPER", "DOOR_CLOSED")
@@ -36,7 +39,7 @@ _GRAVITY = sa.case({"critical": 0, "warning": 1}, value=incidents.c.severity, el
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Of incidents resolved since a moment: how many, and the median time to each step."""
+    """How many openings were resolved since a moment, and the median time to each step."""
 
     resolved: int
     to_acknowledge_ms: float | None
@@ -58,9 +61,7 @@ def gather(store: Store, now_ms: int) -> None:
     if not waiting and not over:
         return
     with store.transaction() as db:
-        if db.dialect.name == "postgresql":
-            # Two workers must not make two incidents of one alarm; SQLite has one writer anyway.
-            db.execute(sa.text("SELECT pg_advisory_xact_lock(7216357)"))
+        take_turn(db, Turn.INCIDENTS)  # two workers must not make two incidents of one alarm
         for row in db.execute(query).all():
             _take(store, db, row, now_ms)
         for incident, why in over.items():
@@ -80,9 +81,9 @@ def state(row: Any) -> str:
     return "new" if row.acknowledged_ms is None else "seen"
 
 
-def listed(db: Connection, viewer: Viewer, *, resolved: bool, limit: int = 200) -> Sequence[Any]:
-    """Open ones by gravity, or resolved ones, newest first."""
-    query = sa.select(incidents).where(_visible(viewer)).limit(limit)
+def listed(db: Connection, viewer: Viewer, *, resolved: bool) -> Sequence[Any]:
+    """Up to `MOST` open ones by gravity, or resolved ones, newest first."""
+    query = sa.select(incidents).where(_visible(viewer)).limit(MOST)
     if resolved:
         query = query.where(incidents.c.resolved_ms.is_not(None)).order_by(incidents.c.resolved_ms.desc())
     else:
@@ -154,7 +155,9 @@ def add_note(store: Store, number: int, account: str, text: str, now_ms: int) ->
 def resolve(store: Store, number: int, account: str, text: str, now_ms: int) -> None:
     """It is over, and `text` says what it was."""
     with store.transaction() as db:
-        _close(db, number, account, now_ms, "resolved", text)
+        _change(db, number, resolved_ms=now_ms)
+        _end_span(db, number, now_ms, by_itself=False)
+        _note(db, number, account, now_ms, "resolved", text)
 
 
 def spans(db: Connection, number: int) -> Sequence[Any]:
@@ -164,19 +167,19 @@ def spans(db: Connection, number: int) -> Sequence[Any]:
 
 
 def durations(db: Connection, viewer: Viewer, since_ms: int) -> Durations:
-    """Of every opening that ended since then, also of incidents that were opened again."""
+    """Counts every opening that ended since then, also of incidents that were opened again."""
     span = incident_spans.c
     query = sa.select(span.opened_ms, span.acknowledged_ms, span.resolved_ms)
     query = query.join(incidents, incidents.c.id == span.incident)
     query = query.where(span.resolved_ms >= since_ms, _visible(viewer)).limit(10_000)
     rows = db.execute(query).all()
-    seen = sorted(row.acknowledged_ms - row.opened_ms for row in rows if row.acknowledged_ms is not None)
-    done = sorted(row.resolved_ms - row.opened_ms for row in rows)
+    seen = [row.acknowledged_ms - row.opened_ms for row in rows if row.acknowledged_ms is not None]
+    done = [row.resolved_ms - row.opened_ms for row in rows]
     return Durations(len(rows), _median(seen), _median(done))
 
 
 def _median(values: Sequence[int]) -> float | None:
-    return float(values[len(values) // 2]) if values else None
+    return statistics.median_high(values) if values else None
 
 
 def _visible(viewer: Viewer) -> sa.ColumnElement[bool]:
@@ -200,10 +203,8 @@ def _take(store: Store, db: Connection, row: Any, now_ms: int) -> None:
         values = {
             name: getattr(row, name) for name in ("kind", "severity", "unit", "site", "door", "last_ms")
         }
-        made = sa.insert(incidents).values(
-            subject=subject, opened_ms=row.raised_ms, times=row.times, reopened=0, **values
-        )
-        number = int((db.execute(made).inserted_primary_key or [0])[0])
+        more_values = {"subject": subject, "opened_ms": row.raised_ms, "times": row.times, "reopened": 0}
+        number = insert(db, incidents, **values, **more_values)
         _begin_span(db, number, row.raised_ms)
     else:
         incident = db.execute(sa.select(incidents).where(incidents.c.id == number)).one()
@@ -256,8 +257,7 @@ def _over(db: Connection, now_ms: int) -> dict[int, str]:
 
 
 def _shut(db: Connection, incident: Any) -> bool:
-    """Whether the newest that is known of the door is that it shut. A unit that was opened stays a matter for
-    somebody: no door's closing mends that."""
+    """Whether the door's newest event is that it shut. An opened unit needs a person, shut door or not."""
     here = (events.c.unit == incident.unit, events.c.door == incident.door, events.c.kind.in_(_DOORS))
     query = (
         sa.select(events.c.kind, events.c.time_ms).where(*here).order_by(events.c.time_ms.desc()).limit(20)
@@ -277,12 +277,6 @@ def _end_span(db: Connection, number: int, now_ms: int, *, by_itself: bool) -> N
     open_span = (incident_spans.c.incident == number, incident_spans.c.resolved_ms.is_(None))
     values = {"resolved_ms": now_ms, "by_itself": int(by_itself)}
     db.execute(sa.update(incident_spans).where(*open_span).values(**values))
-
-
-def _close(db: Connection, number: int, account: str, now_ms: int, what: str, text: str) -> None:
-    _change(db, number, resolved_ms=now_ms)
-    _end_span(db, number, now_ms, by_itself=False)
-    _note(db, number, account, now_ms, what, text)
 
 
 def _change(db: Connection, number: int, **values: Any) -> None:

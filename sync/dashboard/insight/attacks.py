@@ -1,4 +1,4 @@
-"""Attempts that were no person: how many of which kind, at which doors, and which belong together."""
+"""Attacks: how many of which kind, at which doors, and which belong together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GAP_MS = 45 * 60_000
 """Attacks at one site that follow each other within 45 minutes are one campaign."""
 LEAST = 3
 NEWEST = 5_000
-"""Attacks that are looked at one by one, for doors, people and campaigns. A site with more is told so."""
+"""Attacks that are read one by one, for doors, people and campaigns; the page says where there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Campaign:
     times: int
     doors: tuple[tuple[str, str], ...]
     persons: int
-    """In how many people's names."""
+    """How many people were named in them."""
 
 
 def newest(db: Connection, viewer: Viewer, since_ms: int) -> Sequence[Any]:

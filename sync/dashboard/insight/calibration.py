@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
+from sync.errors import MALFORMED
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
 from sync.registry.database.store import Store
@@ -25,9 +26,9 @@ from sync.registry.database.store import Store
 MAX_REPORT_BYTES = 64 << 20
 SCALE = 100_000
 MOVED = 0.3
-"""Of the two cumulative distributions, the greatest difference from which a door is named (0 to 1)."""
+"""A door is named from this distance of the cumulative distributions on (0 to 1)."""
 FEWEST = 50
-"""Scores at a door, below which nothing is said of it."""
+"""A door with fewer scores is not named."""
 
 Shapes = dict[str, dict[str, list[int]]]
 """score -> {"granted": bins, "refused": bins}, each adding up to about `SCALE`."""
@@ -44,7 +45,7 @@ def read_report(path: Path) -> tuple[Shapes, str]:
         source = f"{made['files']} recordings of {made['speakers']} people, {made['made_at']}"[:200]
     except OSError as err:
         raise DashboardError(f"{path.name} cannot be read: {why(err)}") from err
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except MALFORMED as err:
         raise DashboardError(
             f"{path.name} is no report of `ostiary evaluate` ({type(err).__name__}); give its report.json"
         ) from err
@@ -54,7 +55,7 @@ def read_report(path: Path) -> tuple[Shapes, str]:
 
 
 def keep(store: Store, shapes: Shapes, source: str, now_ms: int) -> None:
-    """In place of those before."""
+    """Keep these in place of those before."""
     with store.transaction() as db:
         db.execute(sa.delete(calibrations))
         rows = [

@@ -28,7 +28,7 @@ TROUBLE_MS = 7 * DAY_MS
 EVERY_MS = 3_600_000
 STAMP = "figures"
 MOST_ROWS = 500
-"""In one INSERT."""
+"""Rows in one INSERT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Counted:
 
     counted_ms: int
     now: Histograms
-    """Of the 30 days before the count, all doors together."""
+    """All doors together, 30 days before the count."""
     before: Histograms
-    """Of the 30 days before those."""
+    """The same for the 30 days before those."""
     by_door: dict[tuple[str, str], Histograms]
     """(unit, door): `now` of each door."""
     troubles: list[DoorTrouble]
-    """Of the last seven days, the worst first."""
+    """Doors of the last seven days, the worst first."""
 
 
 def count(store: Store, zone: dt.tzinfo, now_ms: int) -> None:

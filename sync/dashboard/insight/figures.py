@@ -1,4 +1,4 @@
-"""How the checks do: scores now against before, and doors that refuse the right people."""
+"""Figures of the checks: scores now and before, and doors that refuse the right people."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DoorTrouble:
     attempts: int
     wrongly: int
     worst_hour: int | None
-    """Of the day, in which most of them fell."""
+    """The hour of the day in which most of them fell."""
 
     @property
     def share(self) -> float:
@@ -43,7 +43,7 @@ Histograms = dict[str, dict[str, list[int]]]
 
 
 def histograms(db: Connection, since_ms: int, until_ms: int) -> dict[tuple[str, str], Histograms]:
-    """Of every decision with scores in a window, by (unit, door). The database counts: it is many rows."""
+    """Histograms of the scores of all decisions in a window, by (unit, door). The database counts."""
     found: dict[tuple[str, str], Histograms] = {}
     granted = sa.case((events.c.kind == "GRANTED", 1), else_=0)
     for name, _ in SCORES:

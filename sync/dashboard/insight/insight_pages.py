@@ -24,7 +24,7 @@ from sync.registry.reports.status import unit_status
 DAY_MS = 86_400_000
 SPANS = {"30": "30 days", "90": "90 days", "365": "a year"}
 FEWEST_ATTEMPTS = 10
-"""At a door in a week, below which nothing is said of it."""
+"""A door with fewer attempts in a week is not listed."""
 
 
 def attacks(call: Call) -> Response:

@@ -1,4 +1,4 @@
-"""What all open pages of the same rights, filter and language hear: written once, sent to each."""
+"""Open pages with the same rights, filter and language: each event is written once for all of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sync.dashboard.accounts.rights import sees
 from sync.dashboard.doors import doors
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.events.shown import show
@@ -66,8 +67,7 @@ def news_of(rows: Sequence[Any], known: Places, after: int) -> list[News]:
 
 def hears(audience: Audience, row: Any, place: Place, zone: dt.tzinfo) -> bool:
     """Whether an event is for these pages: what `events_query` asks the database, for one row."""
-    scopes = audience.scopes
-    if scopes and not {place.site, f"{place.site}/{place.zone}"} & set(scopes):
+    if not sees(audience.scopes, place.site, place.zone):
         return False
     wanted = audience.wanted
     if wanted.kind:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 0.5
 BEAT_S = 10.0
-"""So often it is asked whether the session still holds, however much happens."""
+"""How often a stream checks that its session still holds."""
 MOST_AT_ONCE = 5000
 KEPT = 5000
 QUEUED = 20
@@ -51,7 +51,7 @@ class Listener:
     queue: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(QUEUED))
 
     def tell(self, text: bytes) -> None:
-        """Queue it; a page that has not taken the last ones for long must load again, and is told only so."""
+        """Queue a message; a page whose queue is full gets `GAP` alone: it loads again."""
         if self.queue.full():
             while not self.queue.empty():
                 self.queue.get_nowait()
@@ -95,16 +95,11 @@ class Feed:
                     self._tell_all(b"event: fresh\ndata: {}\n\n")
                 await self._publish(look)
             except StoreError as err:
-                if self.stale_since_ms is None:
-                    self.stale_since_ms = self._now_ms()
+                if self._tell_stale():
                     log.warning("%s", err)
-                    self._tell_all(self._stale())
             except Exception:
-                # Whatever it was, the pages must say that they are not up to date, and the next look may do.
-                log.exception("new events could not be read")
-                if self.stale_since_ms is None:
-                    self.stale_since_ms = self._now_ms()
-                    self._tell_all(self._stale())
+                log.exception("new events could not be read; the next look may succeed")
+                self._tell_stale()
             await asyncio.sleep(EVERY_S)
 
     async def listen(
@@ -147,7 +142,7 @@ class Feed:
 
     @property
     def follows(self) -> bool:
-        """Whether it knows from where on events are new; every later one is told."""
+        """Whether it has read where the logs end: every later event is told."""
         return self._sizes is not None
 
     @property
@@ -226,6 +221,14 @@ class Feed:
 
     def _stale(self) -> bytes:
         return f"event: stale\ndata: {json.dumps({'since_ms': self.stale_since_ms})}\n\n".encode()
+
+    def _tell_stale(self) -> bool:
+        """Tell the pages that they are not up to date; False where they know already."""
+        if self.stale_since_ms is not None:
+            return False
+        self.stale_since_ms = self._now_ms()
+        self._tell_all(self._stale())
+        return True
 
     def _tell_all(self, text: bytes) -> None:
         for listener in self._listeners:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from starlette.responses import JSONResponse, Response
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.accounts import Account
 from sync.dashboard.accounts.rights import ROLES, covers
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
-from sync.dashboard.web import Call, redirect, told
+from sync.dashboard.web import Call, address_of, redirect, told
 from sync.dashboard.wording.languages import word
 
 PAGE = 100
@@ -22,9 +20,8 @@ def accounts(call: Call) -> Response:
 
 def invite(call: Call) -> Response:
     role = call.form.get("role", "")
-    tags = re.split(r"[\s,]+", call.text("tags", 400, needed=False))
+    scopes = call.tags()
     name = call.text("account", 32, needed=False).lower() or None
-    scopes = [tag for tag in tags if tag]
     if not covers(call.viewer.scopes, scopes):
         raise RefusedError("You can give only the tags that you have.", 403)
     if name is not None:
@@ -55,12 +52,12 @@ def mine(call: Call) -> Response:
 def change_password(call: Call) -> Response:
     """The old one is asked for, and every other session of the account ends."""
     backend, name = call.backend, call.viewer.account
-    address = call.request.client.host if call.request.client else "unknown"
     _must_be_local(call)
     try:
         if call.form.get("password") != call.form.get("again"):
             raise RefusedError("The two new passwords are not the same.")
-        if backend.accounts.check(name, call.form.get("old", ""), address, call.now_ms) is None:
+        old, address = call.form.get("old", ""), address_of(call.request)
+        if backend.accounts.check(name, old, address, call.now_ms) is None:
             raise RefusedError("The present password is another one.")
         backend.accounts.change_password(
             name, call.form.get("password", ""), call.viewer.session, call.now_ms
@@ -87,7 +84,7 @@ def add_passkey(call: Call) -> Response:
 
 
 def remove_passkeys(call: Call) -> Response:
-    """From now on the password counts again."""
+    """Remove all passkeys; the password counts again."""
     call.backend.passkeys.remove_all(call.viewer.account, call.now_ms)
     return redirect("/account")
 
@@ -99,7 +96,7 @@ def _may_have_passkeys(call: Call) -> None:
 
 
 def _must_be_local(call: Call) -> None:
-    """Somebody whom the identity provider knows must not keep a way in when it knows them no more."""
+    """Refuse accounts of the identity provider: a password here would outlive their account there."""
     if call.backend.accounts.elsewhere(call.viewer.account):
         raise RefusedError("This account logs in by single sign-on; change it there.", 403)
 

@@ -17,6 +17,8 @@ from sync.dashboard.web import (
     THEME_COOKIE,
     Backend,
     Call,
+    address_of,
+    keep_cookie,
     own_address,
     read_form,
     redirect,
@@ -28,6 +30,7 @@ from sync.dashboard.web import choose_language as speak_as
 from sync.dashboard.wording import languages
 from sync.dashboard.wording.languages import word
 
+YEAR_S = 31_536_000
 Entrance = Callable[[Backend, Request, Mapping[str, str]], Response]
 
 
@@ -58,9 +61,8 @@ def login(backend: Backend, request: Request, form: Mapping[str, str]) -> Respon
         return render(backend, request, "login.html", wanted=wanted, message="", name="")
     now_ms, name = backend.now_ms(), form.get("account", "")
     wanted = own_address(form.get("next", "/"))
-    address = request.client.host if request.client else "unknown"
     try:
-        account = backend.accounts.check(name, form.get("password", ""), address, now_ms)
+        account = backend.accounts.check(name, form.get("password", ""), address_of(request), now_ms)
     except DashboardError as err:
         return render(backend, request, "login.html", 429, wanted=wanted, message=told(err), name=name)
     if account is None:
@@ -96,15 +98,7 @@ def begin_sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -
     address, state = sign_on.begin(own_address(request.query_params.get("next", "/")), backend.now_ms())
     answer = redirect(address)
     # Lax: the provider's answer is a navigation from another site, and must bring this one cookie.
-    answer.set_cookie(
-        sign_on.cookie,
-        state,
-        max_age=600,
-        path="/",
-        secure=backend.settings.secure,
-        httponly=True,
-        samesite="lax",
-    )
+    keep_cookie(backend, answer, sign_on.cookie, state, 600, "lax")
     return answer
 
 
@@ -114,9 +108,7 @@ def sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -> Resp
     found = _sign_on(backend)
     account, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, backend.now_ms())
     answer = render(backend, request, "entering.html", wanted=own_address(wanted))
-    answer.delete_cookie(
-        found.cookie, path="/", secure=backend.settings.secure, httponly=True, samesite="lax"
-    )
+    keep_cookie(backend, answer, found.cookie, None, samesite="lax")
     _begin(backend, request, account, answer)
     return answer
 
@@ -149,9 +141,7 @@ def log_out(call: Call) -> Response:
     call.note("logout", call.viewer.account)
     backend.sessions.end(call.request.cookies.get(backend.settings.cookie, ""))
     answer = redirect("/login")
-    answer.delete_cookie(
-        backend.settings.cookie, path="/", secure=backend.settings.secure, httponly=True, samesite="strict"
-    )
+    keep_cookie(backend, answer, backend.settings.cookie, None)
     answer.headers["Clear-Site-Data"] = '"cache", "storage"'
     return answer
 
@@ -160,25 +150,16 @@ def choose_theme(call: Call) -> Response:
     """Light, dark, or as the system says."""
     theme = call.form.get("theme", "")
     answer = redirect(own_address(call.form.get("back", "/")))
-    secure = call.backend.settings.secure
-    if theme in ("light", "dark"):
-        answer.set_cookie(
-            THEME_COOKIE, theme, max_age=31536000, secure=secure, httponly=True, samesite="strict"
-        )
-    else:
-        answer.delete_cookie(THEME_COOKIE)
+    keep_cookie(call.backend, answer, THEME_COOKIE, theme if theme in ("light", "dark") else None, YEAR_S)
     return answer
 
 
 def choose_language(call: Call) -> Response:
-    """Of the page, in this browser."""
+    """Keep the language of the page in this browser."""
     language = call.form.get("language", "")
     answer = redirect(own_address(call.form.get("back", "/")))
     if language in languages.LANGUAGES:
-        answer.set_cookie(
-            LANGUAGE_COOKIE, language, max_age=31536000, secure=call.backend.settings.secure, httponly=True,
-            samesite="strict",
-        )  # fmt: skip
+        keep_cookie(call.backend, answer, LANGUAGE_COOKIE, language, YEAR_S)
     return answer
 
 
@@ -194,11 +175,4 @@ def _begin(backend: Backend, request: Request, account: str, answer: Response) -
     # A new id at every login, and the old one ends: nobody can prepare a session for somebody else.
     secret = backend.sessions.begin(account, now_ms, replaces=request.cookies.get(backend.settings.cookie))
     journal.record(backend.store, account, "login", account, now_ms)
-    answer.set_cookie(
-        backend.settings.cookie,
-        secret,
-        path="/",
-        secure=backend.settings.secure,
-        httponly=True,
-        samesite="strict",
-    )
+    keep_cookie(backend, answer, backend.settings.cookie, secret)

@@ -6,7 +6,6 @@ Every answer of `/api/v1` is on record under the token's name. An error is `{"er
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -123,12 +122,11 @@ def listing(call: Call) -> Response:
 
 
 def make(call: Call) -> Response:
-    tags = [tag for tag in re.split(r"[\s,]+", call.text("tags", 400, needed=False)) if tag]
     rights = [right for right in RIGHTS if call.form.get(f"right-{right.name}")]
     try:
         name = call.text("name", 32).lower()
         made = Tokens(call.backend.store).make(
-            name, rights, tags, call.number("days"), call.viewer, call.now_ms
+            name, rights, call.tags(), call.number("days"), call.viewer, call.now_ms
         )
     except DashboardError as err:
         return _page(call, "", told(err), 400)

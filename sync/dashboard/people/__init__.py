@@ -1,1 +1,1 @@
-"""One person, and who answers for temporary people until when."""
+"""One person; temporary people and their sponsors."""

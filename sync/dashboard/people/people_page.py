@@ -42,7 +42,7 @@ def reveal(call: Call) -> Response:
 
 
 def forget(call: Call) -> Response:
-    """The name goes when a second person agrees. The events keep their pseudonym, which then is nobody's."""
+    """Ask for a name to be forgotten; a second person agrees. The events keep their pseudonym."""
     who, why = _who(call), call.text("why", MAX_REASON)
     if call.backend.names is None:
         raise RefusedError("This page has no names; the site keeps them elsewhere.", 404)

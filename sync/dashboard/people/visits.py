@@ -1,8 +1,8 @@
-"""Temporary people: somebody answers for them, and their access ends by itself at every door of the site.
+"""Temporary people: a sponsor answers for them, and their access ends by itself at every door of the site.
 
-A visit takes away and never gives. Who may pass which door say the rules; a visit says between which moments
-those count for one person, and goes to each unit as a signed command that carries its end. A unit that hears
-nothing more ends it all the same; one that was away, or came later, is told again until it has answered.
+A visit gives no access that the rules do not give: it limits the time in which they count for one person. It
+goes to each unit as a signed command that carries its end, so a unit without a network ends it too; a unit
+that was away, or came later, is told again until it has answered.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import ROLES, Right, Viewer, site_within, within
+from sync.dashboard.accounts.rights import ROLES, Right, Viewer, at_whole_sites, site_within, within
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, visit_units, visits
+from sync.dashboard.wording.words import LET_IN
 from sync.events import Signer, UnitId
 from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands, events, units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
 
 DAY_MS = 86_400_000
 LONGEST_MS = 90 * DAY_MS
-"""Then the account that answers for them says again that they are still here."""
+"""After that their sponsor confirms again that they are still here."""
 SOON_MS = 3 * DAY_MS
 FRESH_MS = 14 * DAY_MS
 GRACE_MS = 60_000
@@ -34,7 +36,7 @@ LIFE_MS = DAY_MS
 AGAIN_MS = 3_600_000
 LIFT_FOR_MS = 30 * DAY_MS
 MOST = 200
-LET_IN = ("GRANTED", "DURESS")
+MOST_NEW = 20
 State = Literal["waiting", "here", "soon", "ended", "lifted"]
 STATES = {
     "waiting": "not begun",
@@ -82,9 +84,7 @@ def ask(
         if db.execute(sa.select(visits.c.id).where(*same)).first() is not None:
             raise RefusedError("This person is temporary here already: change the end.", 409)
         values = {"person": person, "site": site, "sponsor": sponsor, "what": what, "begins_ms": begins_ms}
-        made = db.execute(sa.insert(visits).values(**values, ends_ms=ends_ms, made_by=viewer.account,
-                                                   made_ms=now_ms))  # fmt: skip
-        number = int((made.inserted_primary_key or [0])[0])
+        number = insert(db, visits, **values, ends_ms=ends_ms, made_by=viewer.account, made_ms=now_ms)
         about = f"{number}: {person} at {site}, {sponsor} answers: {what}"
         journal.append(db, viewer.account, "temporary", about, now_ms)
     tell_due(store, signer, now_ms, number)
@@ -92,7 +92,7 @@ def ask(
 
 
 def change(store: Store, signer: Signer, viewer: Viewer, number: int, ends_ms: int, now_ms: int) -> None:
-    """Another end. Raises RefusedError."""
+    """Give a visit another end. Raises RefusedError."""
     with store.transaction() as db:
         row = _mine(db, viewer, number)
         begins_ms = min(row.begins_ms, ends_ms - 1000)
@@ -103,7 +103,7 @@ def change(store: Store, signer: Signer, viewer: Viewer, number: int, ends_ms: i
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, number: int, now_ms: int) -> None:
-    """From now on no door of the site lets this person in. Raises RefusedError."""
+    """End a visit now: no door of the site lets this person in. Raises RefusedError."""
     with store.transaction() as db:
         row = _mine(db, viewer, number)
         if row.ends_ms <= now_ms:
@@ -124,7 +124,7 @@ def answer_for(store: Store, viewer: Viewer, number: int, now_ms: int) -> None:
 
 
 def lift(store: Store, signer: Signer, viewer: Viewer, number: int, why: str, now_ms: int) -> None:
-    """The person stays for good: the rules alone count again. Raises RefusedError."""
+    """Let the person stay for good: only the rules count again. Raises RefusedError."""
     with store.transaction() as db:
         row = _mine(db, viewer, number)
         _set(db, number, lifted_ms=now_ms)
@@ -133,7 +133,7 @@ def lift(store: Store, signer: Signer, viewer: Viewer, number: int, why: str, no
 
 
 def tell_due(store: Store, signer: Signer, now_ms: int, number: int | None = None) -> int:
-    """Tell the units that do not know, or were enrolled into anew since; how many commands that were."""
+    """Tell units that do not know a visit, or enrolled the person anew since; returns how many commands."""
     told = 0
     with store.reading() as db:
         waiting = _waiting(db, now_ms, number)
@@ -157,21 +157,21 @@ def tell_due(store: Store, signer: Signer, now_ms: int, number: int | None = Non
 
 
 def listed(db: Connection, viewer: Viewer, now_ms: int, person: str | None = None) -> list[Visit]:
-    """Those whose end is next first; what ended in the last month after them."""
+    """Those that end next first; after them those that ended in the last month."""
     query = sa.select(visits, accounts.c.disabled_ms, accounts.c.name).outerjoin(
         accounts, accounts.c.name == visits.c.sponsor
     )
     recent = sa.and_(visits.c.lifted_ms.is_(None), visits.c.ends_ms > now_ms - LIFT_FOR_MS)
     query = query.where(recent) if person is None else query.where(visits.c.person == person)
     over = sa.case((visits.c.ends_ms <= now_ms, 1), else_=0)
-    rows = db.execute(query.order_by(over, visits.c.ends_ms, visits.c.id).limit(MOST)).all()
-    mine = [row for row in rows if site_within(viewer.scopes, row.site)]
+    query = query.where(at_whole_sites(viewer.scopes, visits.c.site))
+    mine = db.execute(query.order_by(over, visits.c.ends_ms, visits.c.id).limit(MOST)).all()
     told = _told(db, [row.id for row in mine])
     return [_visit(db, row, told.get(row.id, (0, 0)), now_ms) for row in mine]
 
 
 def unanswered(db: Connection, now_ms: int) -> int:
-    """People who are here and for whom nobody answers any more."""
+    """How many people are here whose sponsor has no account any more."""
     gone = sa.or_(accounts.c.name.is_(None), accounts.c.disabled_ms.is_not(None))
     query = sa.select(sa.func.count()).select_from(
         visits.outerjoin(accounts, accounts.c.name == visits.c.sponsor)
@@ -180,7 +180,7 @@ def unanswered(db: Connection, now_ms: int) -> int:
     return int(db.execute(query.where(*here)).scalar_one())
 
 
-def newcomers(db: Connection, viewer: Viewer, now_ms: int, most: int = 20) -> list[Any]:
+def newcomers(db: Connection, viewer: Viewer, now_ms: int) -> list[Any]:
     """Who was enrolled in the last two weeks and is not temporary: (person, unit, time_ms)."""
     known = sa.select(visits.c.person).where(visits.c.lifted_ms.is_(None))
     query = sa.select(events.c.person, events.c.unit, sa.func.max(events.c.time_ms).label("time_ms"))
@@ -188,7 +188,7 @@ def newcomers(db: Connection, viewer: Viewer, now_ms: int, most: int = 20) -> li
         events.c.kind == "ENROLLED", events.c.time_ms > now_ms - FRESH_MS, events.c.person.is_not(None),
         events.c.person.not_in(known), within(viewer.scopes, events.c.unit, events.c.door),
     )  # fmt: skip
-    query = query.group_by(events.c.person, events.c.unit).order_by(sa.desc("time_ms")).limit(most)
+    query = query.group_by(events.c.person, events.c.unit).order_by(sa.desc("time_ms")).limit(MOST_NEW)
     return list(db.execute(query))
 
 

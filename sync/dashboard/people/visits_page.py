@@ -38,12 +38,12 @@ def overview(call: Call) -> Response:
         may_answer=call.viewer.may(Right.SPONSOR),
         may_lift=call.viewer.may(Right.ACCOUNTS),
         able=call.backend.signer is not None,
-        suggested=_days_on(call, 30),
+        suggested=suggested_end(call),
     )
 
 
 def make(call: Call) -> Response:
-    """From a person's page."""
+    """Make the person temporary, by the form of their page."""
     try:
         person = str(uuid.UUID(call.form.get("person", "")))
     except ValueError as err:
@@ -76,10 +76,6 @@ def act(call: Call) -> Response:
 
 
 def suggested_end(call: Call) -> str:
-    """What a form proposes: a month from now."""
-    return _days_on(call, 30)
-
-
-def _days_on(call: Call, days: int) -> str:
-    moment = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone) + dt.timedelta(days=days)
+    """What a form proposes: 18:00 in a month."""
+    moment = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone) + dt.timedelta(days=30)
     return f"{moment:%Y-%m-%d}T18:00"

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import Viewer, within
+from sync.dashboard.accounts.rights import Viewer, at_whole_sites, within
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.events.events_query import SHOWN
 from sync.dashboard.schema import exceptions, holds, runs
@@ -44,7 +44,7 @@ class Exceptional:
     where: str
     url: str
     asked_by: str
-    """Of what somebody asked for here; '' for what happened at the door."""
+    """The account that asked for it; '' where it happened at the door."""
     why: str
     due_ms: int
     reviewed_by: str
@@ -54,16 +54,13 @@ class Exceptional:
 
 
 def read(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int) -> list[Exceptional]:
-    """Of the last 30 days: what waits first, the oldest of it first."""
+    """Those of the last 30 days: what waits first, its oldest first."""
     since_ms = now_ms - DAYS * DAY_MS
     done = {row.key: row for row in db.execute(sa.select(exceptions))}
     found = [
-        _one(key, time_ms, what, where, url, by, why, done, zone, now_ms)
-        for key, time_ms, what, where, url, by, why in (
-            *_at_doors(db, viewer, since_ms),
-            *_held(db, viewer, since_ms),
-            *_locked(db, viewer, since_ms),
-        )
+        _one(*row, done, zone, now_ms)
+        for told in (_at_doors, _held, _locked)
+        for row in told(db, viewer, since_ms)
     ]
     newest = sorted(found, key=lambda one: -one.time_ms)
     looked_at = [one for one in newest if one.state == "reviewed"]
@@ -79,7 +76,7 @@ def open_count(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int) -> 
 def review(
     store: Store, viewer: Viewer, zone: dt.tzinfo, keys: Sequence[str], finding: str, now_ms: int
 ) -> None:
-    """Somebody looked, and found this. Raises RefusedError."""
+    """Sign these off with a finding. Raises RefusedError."""
     with store.transaction() as db:
         known = {one.key: one for one in read(db, viewer, zone, now_ms)}
         for key in keys:
@@ -133,10 +130,10 @@ def _held(db: Connection, viewer: Viewer, since_ms: int) -> list[_Row]:
 
 
 def _locked(db: Connection, viewer: Viewer, since_ms: int) -> list[_Row]:
-    query = sa.select(runs).where(runs.c.drill == 0, runs.c.started_ms >= since_ms)
-    rows = db.execute(query.order_by(runs.c.id.desc()).limit(MOST)).all()
-    mine = [row for row in rows if not viewer.scopes or row.site in viewer.scopes]
-    return [(f"run:{row.id}", row.started_ms, LOCKED, row.site, "", row.account, row.name) for row in mine]
+    mine = at_whole_sites(viewer.scopes, runs.c.site)
+    query = sa.select(runs).where(runs.c.drill == 0, runs.c.started_ms >= since_ms, mine)
+    rows = db.execute(query.order_by(runs.c.id.desc()).limit(MOST))
+    return [(f"run:{row.id}", row.started_ms, LOCKED, row.site, "", row.account, row.name) for row in rows]
 
 
 def _one(

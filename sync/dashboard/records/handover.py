@@ -1,9 +1,10 @@
-"""A shift hands over: what is open at that moment, what the next one must know, and who took it over."""
+"""Hand-over of a shift: what is open, what the next shift must know, and who took it over."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from sync.dashboard.errors import RefusedError
 from sync.dashboard.incidents import incidents
 from sync.dashboard.schema import handovers
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
+
+MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Open:
 
 def still_open(db: Connection, viewer: Viewer, now_ms: int) -> Open:
     found = incidents.listed(db, viewer, resolved=False)
-    runs = [run for run in lockdown.recent(db, viewer, now_ms) if run.ended_ms is None and not run.drill]
+    runs = lockdown.in_force(db, viewer, now_ms)
     unseen = sum(row.acknowledged_ms is None for row in found)
     return Open(list(found), unseen, sum(row.owner is None for row in found), runs)
 
@@ -48,8 +52,7 @@ def hand_over(store: Store, viewer: Viewer, text: str, now_ms: int) -> int:
     with store.transaction() as db:
         left = still_open(db, viewer, now_ms).numbers()
         values = {"account": viewer.account, "scopes": json.dumps(viewer.scopes), "time_ms": now_ms}
-        made = db.execute(sa.insert(handovers).values(**values, text=text, left_open=json.dumps(left)))
-        number = int((made.inserted_primary_key or [0])[0])
+        number = insert(db, handovers, **values, text=text, left_open=json.dumps(left))
         journal.append(db, viewer.account, "hand-over", f"{number}: {len(left['incidents'])} open", now_ms)
     return number
 
@@ -68,8 +71,7 @@ def accept(store: Store, viewer: Viewer, number: int, now_ms: int) -> None:
         journal.append(db, viewer.account, "took over", f"hand-over {number} of {mine.account}", now_ms)
 
 
-def listed(db: Connection, viewer: Viewer, limit: int = 20) -> list[Any]:
-    """The newest that this account may see: those whose writer saw nothing that it may not."""
-    query = sa.select(handovers).order_by(handovers.c.id.desc()).limit(200)
-    rows = [row for row in db.execute(query) if covers(viewer.scopes, json.loads(row.scopes))]
-    return rows[:limit]
+def listed(db: Connection, viewer: Viewer) -> list[Any]:
+    """The newest `MOST` whose writer saw nothing that this account may not see."""
+    rows = db.execute(sa.select(handovers).order_by(handovers.c.id.desc()))
+    return list(islice((row for row in rows if covers(viewer.scopes, json.loads(row.scopes))), MOST))

@@ -1,4 +1,4 @@
-"""From one shift to the next."""
+"""The page on which one shift hands over to the next."""
 
 from __future__ import annotations
 

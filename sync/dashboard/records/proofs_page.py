@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from starlette.responses import Response
 
 from sync.cose import peek1
-from sync.dashboard.accounts.rights import within
+from sync.dashboard.accounts.rights import site_within, within
 from sync.dashboard.errors import not_found
 from sync.dashboard.site import places
 from sync.dashboard.web import Call
@@ -105,7 +105,7 @@ def _unit(call: Call) -> str:
 
 def _whole(call: Call, db: sa.Connection, unit: str) -> bool:
     scopes = call.viewer.scopes
-    if not scopes or unit.split("/")[0] in scopes:
+    if site_within(scopes, unit.split("/")[0]):
         return True
     doors = [door for (name, door) in places.load(db) if name == unit]
     inside = [
@@ -125,9 +125,7 @@ def _wrong(db: sa.Connection) -> dict[str, list[str]]:
 
 
 def _pem(der: bytes) -> str:
-    text = base64.b64encode(der).decode()
-    lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
-    return f"-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n"
+    return load_der_public_key(der).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def _file(data: bytes, name: str) -> Response:

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from sync.dashboard.events.shown import short_person
 from sync.dashboard.records import ledger, rooms
 from sync.dashboard.site import places
-from sync.dashboard.site.places import place_of
 from sync.dashboard.web import Call
 
 HOUR_MS = 3_600_000
@@ -60,5 +59,4 @@ def sensitive(call: Call) -> Response:
         shifts=SHIFTS,
         since_ms=since_ms,
         total=len(passages),
-        unit_of=lambda place: place_of(known, place.unit, place.door),
     )

@@ -32,7 +32,7 @@ from sync.registry.sinks import Email
 
 AGAIN_MS = 10 * 60_000
 HOUR = 6
-"""Of the site's own time zone: before the day shift begins."""
+"""The report leaves at six by the site's time zone, before the day shift."""
 _EVERYTHING = Viewer("report", "auditor", (), "", "")
 
 log = logging.getLogger(__name__)

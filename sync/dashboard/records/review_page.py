@@ -53,7 +53,7 @@ def overview(call: Call) -> Response:
 
 
 def sign(call: Call) -> Response:
-    """Only a day that is over can be signed off."""
+    """Sign off a day that is over."""
     today = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone).date()
     day, finding = _day(call.form.get("day", ""), today), call.text("finding", MAX_FINDING)
     if day >= today.isoformat():

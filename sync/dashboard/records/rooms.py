@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.dashboard.accounts.rights import Viewer, within
+from sync.dashboard.accounts.rights import Viewer, sees, within
 from sync.dashboard.events.events_query import SHOWN
 from sync.dashboard.site.places import Place, Places
-from sync.dashboard.wording.words import ALARMS, REFUSED
+from sync.dashboard.wording.words import ALARMS, LET_IN, REFUSED
 from sync.registry.database.schema import events
 
 PAIR_MS = 300_000
@@ -21,7 +20,7 @@ MOST = 5000
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Somebody went in; `first` is who had answered before them where the door asks for two."""
+    """A person went in; `first` had answered before them where the door asks for two."""
 
     time_ms: int
     person: str
@@ -45,7 +44,9 @@ class Room:
 def shift(db: Connection, viewer: Viewer, known: Places, since_ms: int, until_ms: int) -> list[Room]:
     """Every sensitive door that this account may see."""
     rooms = {
-        key: Room(place) for key, place in known.items() if place.sensitive and _inside(viewer.scopes, place)
+        key: Room(place)
+        for key, place in known.items()
+        if place.sensitive and sees(viewer.scopes, place.site, place.zone)
     }
     waiting: dict[tuple[str, str], tuple[int, str]] = {}
     opened: dict[tuple[str, str], int] = {}
@@ -61,7 +62,7 @@ def shift(db: Connection, viewer: Viewer, known: Places, since_ms: int, until_ms
             room = rooms.get(key)
             if room is None:
                 continue
-            if row.kind in ("GRANTED", "DURESS"):
+            if row.kind in LET_IN:
                 first = waiting.pop(key, (0, ""))
                 paired = row.time_ms - first[0] <= PAIR_MS
                 room.passages.append(Passage(row.time_ms, row.person or "", first[1] if paired else ""))
@@ -78,7 +79,3 @@ def shift(db: Connection, viewer: Viewer, known: Places, since_ms: int, until_ms
     for key in waiting:
         rooms[key].waited += 1
     return sorted(rooms.values(), key=lambda room: (room.place.site, room.place.zone, room.place.label))
-
-
-def _inside(scopes: Sequence[str], place: Place) -> bool:
-    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes

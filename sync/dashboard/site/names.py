@@ -1,4 +1,4 @@
-"""Whose pseudonym is whose: names under AES-256-GCM, opened one at a time and on record.
+"""Names behind pseudonyms, under AES-256-GCM; opened one at a time and on record.
 
 The events carry pseudonyms only. A site that wants names on the page brings them (CSV: person, name), with
 a key that lies in a file beside the service and not in the database. A name is kept with the day from which
@@ -41,7 +41,7 @@ class NameBook:
 
     @classmethod
     def open(cls, store: Store, path: Path) -> NameBook:
-        """With the key in a file, which is made on first use."""
+        """Open with the key in a file, which is made on first use."""
         try:
             try:
                 # O_EXCL: two that start at once must not make two keys.
@@ -57,7 +57,7 @@ class NameBook:
             raise DashboardError(f"the names key cannot be used: {what_and_why(err)}") from err
 
     def keep(self, found: Iterable[tuple[str, str]], since_ms: int) -> int:
-        """From `since_ms` on these pseudonyms have these names; returns how many changed."""
+        """Keep the names of these pseudonyms from `since_ms` on; returns how many changed."""
         changed = 0
         with self._store.transaction() as db:
             for person, name in found:

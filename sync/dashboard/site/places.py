@@ -107,13 +107,13 @@ def place_of(known: Places, unit: str, door: str) -> Place:
 
 
 def replace(store: Store, found: list[Place]) -> None:
-    """From now on these are the doors."""
+    """Replace all doors by these."""
     with store.transaction() as db:
         replace_in(db, found)
 
 
 def replace_in(db: Connection, found: Sequence[Place]) -> None:
-    """The same as a part of the caller's transaction."""
+    """As `replace`, in the caller's transaction."""
     db.execute(sa.delete(places))
     db.execute(sa.delete(stamps).where(stamps.c.name == "places"))
     db.execute(sa.insert(stamps).values(name="places", value=secrets.token_hex(16)))

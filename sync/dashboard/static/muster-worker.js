@@ -20,11 +20,12 @@ async function answer(request, url) {
   const cache = await caches.open(KEPT);
   try {
     const fresh = await fetch(request);
-    // Only the page itself: not a login page, and not an error.
+    // The page answers, and its database does not: the copy stays.
+    if (fresh.status >= 500) return (await cache.match(url.href)) || fresh;
+    // Only the page itself is kept: not a login page, and not a refusal.
     if (fresh.ok && !fresh.redirected) await cache.put(url.href, fresh.clone());
     else if (!url.pathname.startsWith("/static/")) await cache.delete(url.href);
-    if (fresh.status < 500) return fresh;
-    return (await cache.match(url.href)) || fresh;
+    return fresh;
   } catch (gone) {
     const kept = await cache.match(url.href);
     if (kept) return kept;

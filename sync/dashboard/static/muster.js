@@ -44,13 +44,17 @@ function show(gone) {
 }
 
 async function send(fields) {
+  // The token of the session that there is now: a mark may be older.
+  const csrf = document.querySelector("input[name=csrf]").value;
   const answer = await fetch(location.pathname, {
     method: "POST",
-    body: new URLSearchParams(fields),
+    body: new URLSearchParams({ ...fields, csrf }),
     redirect: "manual",
   });
-  if (answer.status >= 500) throw new Error("not now");
-  return answer;
+  // The session ended meanwhile: the mark stays here until somebody has logged in again.
+  if (answer.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname));
+  if (answer.status === 403) location.reload();
+  if (answer.status >= 500 || answer.status === 401 || answer.status === 403) throw new Error("not now");
 }
 
 document.addEventListener("submit", async (event) => {
@@ -67,27 +71,29 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+let busy = false;
+
 async function again() {
+  if (busy) return;
+  busy = true;
   const list = waiting();
   try {
-    if (!list.length) {
-      if (!note.hidden) {
-        const answer = await fetch("/health", { cache: "no-store" });
-        if (answer.ok) location.reload();
-      }
-      return;
+    if (list.length) {
+      await send(list[0]);
+      save(waiting().filter((fields) => fields.entry !== list[0].entry));
+      if (!waiting().length) location.reload();
+    } else {
+      const answer = await fetch("/health", { cache: "no-store" });
+      if (!answer.ok) show(true);
+      else if (!note.hidden) location.reload();
     }
-    await send(list[0]);
-    save(waiting().slice(1));
-    if (!waiting().length) location.reload();
   } catch {
     show(true);
+  } finally {
+    busy = false;
   }
 }
 
 show(false);
+again();
 setInterval(again, 3000);
-fetch("/health", { cache: "no-store" }).then(
-  (answer) => answer.ok || show(true),
-  () => show(true),
-);

@@ -109,7 +109,7 @@ def distributions(
 
 
 def signed(value: float, places: int = 0) -> str:
-    """With a sign that is as wide as a digit; zero has none."""
+    """A number with a sign as wide as a digit; zero has none."""
     text = f"{abs(value):.{places}f}"
     return text if not float(text) else f"{'−' if value < 0 else '+'}{text}"
 

@@ -1,9 +1,9 @@
-"""The page in other languages: every text of a template is a message by itself, and cannot be forgotten.
+"""The page in other languages: each text of a template is looked up, without being marked.
 
 When a template is read, each piece of text between two tags, and each attribute that people read, becomes a
 look-up; what it inserts becomes `{0}`, `{1}`, so that another language may put it elsewhere. The messages
 are the English texts; the other languages are `texts/*.toml`, message by message. A test reads every
-template and holds every language to be complete.
+template and checks that every language is complete.
 """
 
 from __future__ import annotations
@@ -33,13 +33,6 @@ _READ = re.compile(
     rf"(?P<name>\b(?:aria-label|placeholder|title|data-say-[a-z]+|data-text))=\"(?P<value>(?:{_JINJA}|[^\"])*)\""
 )
 _OPENS = re.compile(r"<(/?)(code|pre|script|style)\b")
-
-
-FORMS = (
-    "%A %-d %B %Y", "%-d %b", "%-d %b %Y", "%-d %b %H:%M", "%-d %b %Y %H:%M", "%-d %b %H:%M:%S",
-    "%-d %b %Y %H:%M:%S",
-)  # fmt: skip
-"""How the page writes dates; each language has its own order."""
 
 
 def choose(language: str) -> None:
@@ -74,7 +67,7 @@ def word(text: str) -> str:
 
 
 def tell(text: str, *values: object) -> str:
-    """The same with values put in; those that are words are told in this language too."""
+    """As `word`, with values put in; values that are texts are looked up too."""
     if not values:
         return word(text)
     return word(text).format(*(word(value) if isinstance(value, str) else value for value in values))
@@ -83,7 +76,7 @@ def tell(text: str, *values: object) -> str:
 def date(moment: dt.datetime, form: str) -> str:
     """`strftime`, in the order and with the names of days and months of the language of this request.
 
-    `form` is one of `FORMS`, or has no day and no month.
+    A form with a day and a month is a message: each language has its own order.
     """
     form = word(form)
     for code in ("%b", "%B", "%A"):
@@ -129,16 +122,11 @@ class Texts(Extension):
     """Makes look-ups of a template's texts while it is read."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        return "".join(piece for piece, _ in _pieces(source))
+        return "".join(_pieces(source))
 
 
-def messages(source: str) -> list[str]:
-    """Every message of a template."""
-    return [found for _, several in _pieces(source) for found in several]
-
-
-def _pieces(source: str) -> Iterator[tuple[str, list[str]]]:
-    """(what the template becomes, its messages), piece by piece."""
+def _pieces(source: str) -> Iterator[str]:
+    """What the template becomes, piece by piece."""
     run: list[tuple[str, str]] = []
     silent = ""
     for found in _PIECES.finditer(source):
@@ -156,29 +144,25 @@ def _pieces(source: str) -> Iterator[tuple[str, list[str]]]:
                 silent = ""
             yield _attributes(text)
         else:
-            yield text, []
+            yield text
     yield _said(run)
 
 
-def _attributes(tag: str) -> tuple[str, list[str]]:
-    kept: list[str] = []
-
+def _attributes(tag: str) -> str:
     def replaced(found: re.Match[str]) -> str:
         if "{%" in found["value"]:
             return found[0]
         run = [(p.lastgroup or "", p[0]) for p in _PIECES.finditer(found["value"])]
-        said, several = _said(run)
-        kept.extend(several)
-        return f'{found["name"]}="{said}"'
+        return f'{found["name"]}="{_said(run)}"'
 
-    return _READ.sub(replaced, tag), kept
+    return _READ.sub(replaced, tag)
 
 
-def _said(run: list[tuple[str, str]]) -> tuple[str, list[str]]:
+def _said(run: list[tuple[str, str]]) -> str:
     """A run of texts and inserted values as one look-up; unchanged when there is nothing to read in it."""
     whole = "".join(text for _, text in run)
     if not any(kind == "text" and any(c.isalpha() for c in text) for kind, text in run):
-        return whole, []
+        return whole
     begins, ends = len(whole) - len(whole.lstrip()), len(whole.rstrip())
     message, values = "", list[str]()
     for kind, text in run:
@@ -190,15 +174,4 @@ def _said(run: list[tuple[str, str]]) -> tuple[str, list[str]]:
     message = re.sub(r"\s+", " ", message.strip())
     quoted = message.replace("\\", "\\\\").replace('"', '\\"')
     said = f'{{{{ say("{", ".join([quoted + chr(34), *values]) if values else quoted + chr(34)}) }}}}'
-    return whole[:begins] + said + whole[ends:], [message]
-
-
-_LITERAL = re.compile(r"\bsay\('([^']+)'")
-
-
-def every_message() -> Iterator[tuple[str, str]]:
-    """(template, message) of every page."""
-    for file in sorted(resources.files("sync.dashboard").joinpath("templates").iterdir(), key=str):
-        source = file.read_text("utf-8")
-        for message in [*messages(source), *_LITERAL.findall(source)]:
-            yield file.name, message
+    return whole[:begins] + said + whole[ends:]

@@ -1,4 +1,4 @@
-"""From the closed vocabulary of events to what a person reads. The words are data, in `words.toml`."""
+"""What a person reads for each word of the events' vocabulary; the texts are data, in `words.toml`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sync.dashboard.wording.languages import word
 from sync.toml_table import toml_table
 
 GRANTED = ("GRANTED",)
+LET_IN = ("GRANTED", "DURESS")
 ATTACKS = ("DENIED_SPOOF", "DENIED_REPLAY")
 ALARMS = (
     "DURESS", "DOOR_FORCED_OPEN", "DOOR_OPEN_TOO_LONG", "EMERGENCY_RELEASE", "TAMPER", "OUTBOX_OVERFLOW",
@@ -40,6 +41,7 @@ GROUPS = {
     "units": ("Units", UNIT),
 }
 
+LOOK = "Look at the events below and decide."
 FACTS = {
     "software": "Software", "models": "Models", "policy": "Rules", "settings": "Settings",
     "keystore": "Keys", "profile": "Profile", "simulated": "Simulated", "document": "Fleet document",
@@ -58,38 +60,28 @@ class Word:
 
 
 @functools.cache
-def _data() -> dict[str, dict[str, Any]]:
+def data() -> dict[str, dict[str, Any]]:
+    """`words.toml`: kinds, reasons and alarms, in English."""
     return toml_table(resources.files("sync.dashboard.wording").joinpath("words.toml").read_text("utf-8"))
 
 
 def kind(name: str) -> Word:
-    found = _data()["kinds"].get(name)
+    found = data()["kinds"].get(name)
     return Word(word(found["short"]), found["tone"]) if found else Word(name, "unit")
 
 
 def reason(name: str) -> str:
-    return word(str(_data()["reasons"].get(name, name)))
+    return word(str(data()["reasons"].get(name, name)))
 
 
 def reasons() -> dict[str, str]:
-    return {name: word(text) for name, text in _data()["reasons"].items()}
+    return {name: word(text) for name, text in data()["reasons"].items()}
 
 
 def alarm(name: str) -> str:
     """What happened, in a line. A rule of the site's own keeps its name."""
-    return word(str(_data()["alarms"].get(name, {}).get("short", name.replace("_", " ").capitalize())))
+    return word(str(data()["alarms"].get(name, {}).get("short", name.replace("_", " ").capitalize())))
 
 
 def what_to_do(name: str) -> str:
-    found = _data()["alarms"].get(name, {}).get("do")
-    return word(str(found or "Look at the events below and decide."))
-
-
-def texts() -> list[str]:
-    """Every text that these functions may return, in English."""
-    data = _data()
-    found = ["Look at the events below and decide.", *(label for label, _ in GROUPS.values())]
-    found += [entry["short"] for entry in data["kinds"].values()] + [
-        text for text in data["reasons"].values() if text
-    ]
-    return found + [entry[part] for entry in data["alarms"].values() for part in ("short", "do")]
+    return word(str(data()["alarms"].get(name, {}).get("do", LOOK)))

@@ -1,1 +1,1 @@
-"""How a new unit gets its place: a site's authority, claims for one unit each, and who redeems them."""
+"""How a new unit gets its place: a site's authority, a claim for each unit, and the service that takes it."""

@@ -1,7 +1,7 @@
-"""Who becomes which unit: the claims a desk makes, the proofs a TPM gives, and what the registry remembers.
+"""Admits a unit: its claim, the proofs of its TPM, and what the registry keeps of them.
 
 A unit is the TPM it was admitted with: the SHA-256 of its endorsement key's public area. Another TPM under a
-known name is refused and raises an alarm; a broken unit is replaced by two people (`ostiary fleet replace`).
+known name is refused and raises an alarm; two people replace a broken unit (`ostiary fleet replace`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from sync.fleet.exchange import card
 from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
-from sync.fleet.provisioning.places import Session, check_places, claim_of, proved_again, take
+from sync.fleet.provisioning.places import Session, Shown, check_places, claim_of, proved_again, take
 from sync.fleet.provisioning.recovery import recovering
 from sync.fleet.provisioning.refusals import Refusals, RefusedError, not_proved, used
-from sync.fleet.provisioning.tpm.ek_certificates import Graded, grade
+from sync.fleet.provisioning.tpm.ek_certificates import grade
 from sync.fleet.provisioning.tpm.proof import (
     NONCE_BYTES,
     SECRET_BYTES,
-    TpmKey,
     credential,
     read_key,
     verify_certified,
@@ -47,13 +46,13 @@ from sync.registry.fleet.wanted import keep_card
 SESSION_S = 180
 MAX_SESSIONS = 256
 PROOF_BYTES = 32
-"""Of a claim; what is longer is the certificate of a unit that was here before."""
+"""The length of a claim's proof; a longer one is a certificate from an earlier admission."""
 _PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:
-    """What every unit of the site is told, and whose TPMs are trusted. Keys are PEM."""
+    """What every unit of the site is told, and the makers whose TPMs are trusted. Keys are PEM."""
 
     broker: str
     receipts_key: bytes
@@ -63,7 +62,7 @@ class SiteFacts:
 
 @dataclass(slots=True)
 class Admission:
-    """Safe for threads. What is under way is in memory: a unit begins again after a restart."""
+    """Safe for threads. Sessions are in memory: after a restart a unit begins again."""
 
     store: Store
     authority: Authority
@@ -77,15 +76,15 @@ class Admission:
         self._refusals = Refusals(self.store, lambda: milliseconds(self.now()))
 
     def begin(self, request: Begin) -> Challenge:
-        """A unit shows a claim and its keys; what comes back only its TPM can open. Raises RefusedError."""
+        """The challenge for a unit with a claim; only its own TPM opens it. Raises RefusedError."""
         return self._refusals.on_record(lambda: self._begin(request))
 
     def renew(self, request: Renew) -> Challenge:
-        """A unit that was admitted asks for its next certificate, whatever became of the last one."""
+        """The challenge for a unit that asks for its next certificate. Raises RefusedError."""
         return self._refusals.on_record(lambda: self._renew(request))
 
     def finish(self, request: Finish) -> Place:
-        """What the TPM opened and stated; then the unit has its place. Raises RefusedError."""
+        """The place of a unit whose TPM opened the challenge and certified its keys. Raises RefusedError."""
         return self._refusals.on_record(lambda: self._finish(request))
 
     # Inside
@@ -101,31 +100,36 @@ class Admission:
             claim = claim_of(db, digest, now)  # 1
             unit = UnitId(claim.unit)
             try:
-                endorsement = read_key(request.endorsement, "endorsement")  # 2
-                attestation = read_key(request.attestation, "attestation")
-                keys = tuple(
-                    read_key(raw, _PURPOSES[name]) for name, raw in zip(CERTIFIED, request.keys, strict=False)
-                )
-                graded = grade(  # 3
-                    endorsement,
-                    request.certificate or None,
-                    request.chain,
-                    expected=claim.expected,
-                    roots=self.site.roots,
-                    now=now,
-                )
+                shown = self._shown(request, claim.expected)  # 2, 3
             except ProofError as err:
                 raise not_proved(unit, str(err)) from err
-            tpm = endorsement.digest()
+            tpm = shown.endorsement.digest()
             check_places(db, unit, tpm)  # 4
             if claim.used_by not in (None, tpm):  # 5
                 raise used(unit, tpm)
-        return self._challenge(unit, endorsement, attestation, keys, graded, digest)
+        return self._challenge(unit, shown, digest)
+
+    def _shown(self, request: Begin, expected: str | None) -> Shown:
+        """The keys of a request, each a TPM's own, and the grade of the first. Raises ProofError."""
+        endorsement = read_key(request.endorsement, "endorsement")
+        attestation = read_key(request.attestation, "attestation")
+        keys = tuple(
+            read_key(raw, _PURPOSES[name]) for name, raw in zip(CERTIFIED, request.keys, strict=False)
+        )
+        graded = grade(
+            endorsement,
+            request.certificate or None,
+            request.chain,
+            expected=expected,
+            roots=self.site.roots,
+            now=self.now(),
+        )
+        return Shown(endorsement, attestation, keys, graded)
 
     def _return(self, request: Begin) -> Challenge:
         """A unit that this site admitted before its registry was lost shows the certificate of that time.
 
-        1. The registry recovers, which somebody has said. 2. The certificate is by this site's issuing key,
+        1. Somebody has begun a recovery. 2. The certificate is by this site's issuing key,
         not revoked, for the very TLS key that the TPM certifies. 3. Neither unit nor TPM has a place here.
         4. It has not run out: the list names none that has, so nobody could tell one that was revoked.
         """
@@ -135,21 +139,9 @@ class Admission:
             leaf = x509.load_der_x509_certificate(request.proof)
             leaf.verify_directly_issued_by(self.authority.certificate)
             unit = unit_id(str(leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value))
-            endorsement = read_key(request.endorsement, "endorsement")
-            attestation = read_key(request.attestation, "attestation")
-            keys = tuple(
-                read_key(raw, _PURPOSES[name]) for name, raw in zip(CERTIFIED, request.keys, strict=False)
-            )
-            if leaf.public_key() != keys[0].p256():
+            shown = self._shown(request, None)
+            if leaf.public_key() != shown.keys[0].p256():
                 raise ProofError("the certificate is for another key than the TPM's")
-            graded = grade(
-                endorsement,
-                request.certificate or None,
-                request.chain,
-                expected=None,
-                roots=self.site.roots,
-                now=self.now(),
-            )
         except (ProofError, ValueError, TypeError, IndexError, InvalidSignature) as err:
             unknown = UnitId("unknown/unit")
             raise not_proved(unknown, f"no unit of this site before ({type(err).__name__}: {err})") from err
@@ -165,8 +157,8 @@ class Admission:
                 raise RefusedError(
                     "revoked", f"{unit} was revoked; the desk lets it in again, or replaces it"
                 )
-            check_places(db, unit, endorsement.digest())  # 3
-        return self._challenge(unit, endorsement, attestation, keys, graded)
+            check_places(db, unit, shown.endorsement.digest())  # 3
+        return self._challenge(unit, shown)
 
     def _renew(self, request: Renew) -> Challenge:
         unit = unit_id(request.unit)
@@ -179,34 +171,22 @@ class Admission:
             )
         if revoked is not None:
             raise RefusedError("revoked", f"{unit} was revoked; the desk lets it in again, or replaces it")
-        keys = [read_key(bytes(known.tls), "signing")]
+        endorsement = read_key(bytes(known.endorsement), "endorsement")
+        attestation = read_key(bytes(known.attestation), "attestation")
         return self._challenge(
-            unit,
-            read_key(bytes(known.endorsement), "endorsement"),
-            read_key(bytes(known.attestation), "attestation"),
-            tuple(keys),
+            unit, Shown(endorsement, attestation, (read_key(bytes(known.tls), "signing"),))
         )
 
-    def _challenge(
-        self,
-        unit: UnitId,
-        endorsement: TpmKey,
-        attestation: TpmKey,
-        keys: tuple[TpmKey, ...],
-        graded: Graded | None = None,
-        claim: str = "",
-    ) -> Challenge:
+    def _challenge(self, unit: UnitId, shown: Shown, claim: str = "") -> Challenge:
         secret, nonce = secrets.token_bytes(SECRET_BYTES), secrets.token_bytes(NONCE_BYTES)
         number = secrets.token_bytes(16)
         try:
-            blob, seed = credential(endorsement, attestation, secret)
+            blob, seed = credential(shown.endorsement, shown.attestation, secret)
         except ProofError as err:
             raise not_proved(unit, str(err)) from err
         now = self.now()
         until = now + dt.timedelta(seconds=SESSION_S)
-        session = Session(
-            unit, endorsement.digest(), endorsement, attestation, keys, secret, nonce, until, graded, claim
-        )
+        session = Session(unit, shown, secret, nonce, until, claim)
         with self._lock:
             for old in [key for key, held in self._sessions.items() if held.until < now]:
                 del self._sessions[old]
@@ -222,37 +202,37 @@ class Admission:
             held = self._sessions.pop(request.session, None)
         if held is None or held.until < self.now():
             raise RefusedError("late", "this took too long; run the same command again")
-        unit = held.unit
+        unit, shown = held.unit, held.shown
         try:
             if not hmac.compare_digest(request.opened, held.secret):  # 2
                 raise ProofError("the keys are not in the TPM of that endorsement key")
-            if len(request.statements) != len(held.keys):
+            if len(request.statements) != len(shown.keys):
                 raise ProofError("the TPM has to vouch for each key")
-            attestation = held.attestation.p256()
-            for statement, key in zip(request.statements, held.keys, strict=True):  # 3
+            attestation = shown.attestation.p256()
+            for statement, key in zip(request.statements, shown.keys, strict=True):  # 3
                 key.p256()
                 verify_certified(statement, key, attestation, held.nonce)
-            quoted = verify_quote(request.quote, request.values, attestation, held.nonce)  # 4
+            verify_quote(request.quote, request.values, attestation, held.nonce)  # 4
         except ProofError as err:
             raise not_proved(unit, str(err)) from err
-        measured = json.dumps({str(pcr): value.hex() for pcr, value in sorted(quoted.values.items())})
+        measured = json.dumps({str(pcr): value.hex() for pcr, value in sorted(request.values.items())})
         return self._admit(held, measured)
 
     def _admit(self, held: Session, measured: str) -> Place:
-        now, unit = self.now(), held.unit
+        now, unit, keys = self.now(), held.unit, held.shown.keys
         now_ms = milliseconds(now)
-        signed = self.authority.sign(held.keys[0].p256(), unit, now)
+        signed = self.authority.sign(keys[0].p256(), unit, now)
         door, parcel = "", b""
         with self.store.transaction() as db:
-            if held.graded is None:
+            if held.shown.graded is None:
                 proved_again(db, held, measured, now_ms)
             else:
                 if held.claim:
                     claim = claim_of(db, held.claim, now)
                     door, parcel = claim.door, bytes(claim.parcel)
-                take(self.store, db, held, held.graded, measured, now_ms)
-                if len(held.keys) > 2:
-                    keep_card(db, unit, card(self.authority, unit, held.keys[2].p256(), now))
+                take(self.store, db, held, held.shown.graded, measured, now_ms)
+                if len(keys) > 2:
+                    keep_card(db, unit, card(self.authority, unit, keys[2].p256(), now))
             row = {
                 "serial": f"{signed.serial_number:x}",
                 "unit": unit,

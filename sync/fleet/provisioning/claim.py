@@ -1,8 +1,7 @@
-"""A claim: what one new unit needs to ask for its place once. A line of text, shown as a QR code too.
+"""A claim: a line of text, also as a QR code, with which one new unit asks for its place once.
 
-It holds one secret. Half of what is derived from it proves the claim to the service, which keeps a hash of
-that; the other half deciphers what the desk gave along (rules, the tenant's key), which the service cannot
-read.
+It holds one secret. One key derived from it proves the claim to the service, which keeps that key's hash; the
+other deciphers the parcel (rules, the tenant's key), which the service cannot read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claims and TPMs as the registry remembers them."""
+"""Claims and TPMs in the registry's database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_claim(
     now: dt.datetime,
     lasts: dt.timedelta,
 ) -> None:
-    """Remember a claim by its digest. An unused one for the same unit stops counting.
+    """Keep a claim by its digest. An unused one for the same unit is withdrawn.
 
     Raises SyncError for a unit that has a TPM, unless the claim is for that TPM.
     """

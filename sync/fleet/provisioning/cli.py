@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import getpass
 import json
 import logging
 from pathlib import Path
@@ -30,7 +29,7 @@ from sync.registry.database.store import Store
 from sync.registry.fleet.status import screen
 from sync.registry.reports import status
 from sync.service import journal
-from sync.service.command_line import AS_JSON, DATABASE, read_file, wall_ms
+from sync.service.command_line import ACCOUNT, AS_JSON, DATABASE, read_file, utc, wall_ms
 from sync.service.service_manager import ServiceManager
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -38,7 +37,6 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 SITE = click.option(
     "--site", "folder", required=True, type=FOLDER, envvar="OSTIARY_SITE", help="The site's folder."
 )
-ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")
 PORT = click.IntRange(1, 65535)
 LIST_SOON_MS = 7 * 86_400_000
 UNSEEN_MS = 10 * 60_000
@@ -290,13 +288,13 @@ def status_command(database: str, as_json: bool) -> None:
             "trust": row.grade,
             "why": row.note,
             "tpm": row.tpm,
-            "certificate_until": _date(row.expires_ms),
-            "proved": _date(row.proved_ms),
+            "certificate_until": utc(row.expires_ms),
+            "proved": utc(row.proved_ms),
         }
         for row in claims.admitted(store)
     ]
     waiting = [
-        {"unit": row.unit, "door": row.door, "until": _date(row.expires_ms), "by": row.account}
+        {"unit": row.unit, "door": row.door, "until": utc(row.expires_ms), "by": row.account}
         for row in claims.open_claims(store, now_ms)
     ]
     with store.reading() as db:
@@ -316,7 +314,7 @@ def status_command(database: str, as_json: bool) -> None:
             click.echo(f"claim for {item['unit']} ({item['door']}) by {item['by']}, until {item['until']}")
         if looked is not None:
             click.echo(
-                f"{looked.revoked} certificates revoked; the list is good until {_date(looked.until_ms)}"
+                f"{looked.revoked} certificates revoked; the list is good until {utc(looked.until_ms)}"
             )
         click.echo("\n".join(state.lines()))
         click.echo(trouble or "the broker refuses what is revoked, and takes what is good", err=bool(trouble))
@@ -331,14 +329,10 @@ def _trouble(looked: Looked | None, now_ms: int) -> str:
     if looked.trouble:
         return looked.trouble
     if now_ms - looked.checked_ms > UNSEEN_MS:
-        return f"nobody has looked at the broker since {_date(looked.checked_ms)}: start ostiary fleet serve"
+        return f"nobody has looked at the broker since {utc(looked.checked_ms)}: start ostiary fleet serve"
     if looked.until_ms - now_ms < LIST_SOON_MS:
-        return f"the broker's list runs out on {_date(looked.until_ms)}: restart ostiary fleet serve"
+        return f"the broker's list runs out on {utc(looked.until_ms)}: restart ostiary fleet serve"
     return ""
-
-
-def _date(time_ms: int | None) -> str:
-    return f"{dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC):%Y-%m-%d %H:%M}" if time_ms else ""
 
 
 COMMANDS = (init_command, claim_command, serve_command, replace_command, recover_command, status_command)

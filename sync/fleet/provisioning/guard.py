@@ -50,7 +50,7 @@ _SHORT = dt.timedelta(hours=2)
 
 @dataclass(slots=True)
 class Guard:
-    """`step` often, from one thread. `reload` makes the broker read its list again."""
+    """Call `step` often, from one thread. `reload` makes the broker read its list again."""
 
     site: Site
     store: Store
@@ -82,7 +82,7 @@ class Guard:
         return gone
 
     def failed(self, why: str) -> None:
-        """The last step did not come to its end: on record, and an alarm."""
+        """Note that the last step failed, and raise an alarm."""
         self._note(self.now(), why)
 
     def _revoked(self, now: dt.datetime) -> tuple[frozenset[int], frozenset[str]]:
@@ -115,7 +115,7 @@ class Guard:
                 time.sleep(0.2)
 
     def _kick_all(self) -> list[str]:
-        """Who was thrown off; raises SyncError where one could not be, who then stays to be thrown off."""
+        """Throw off those that wait for it; returns them. Raises SyncError, and is tried again."""
         if not self._pending:
             return []
         with ThreadPoolExecutor(KICKS_AT_ONCE) as pool:
@@ -188,10 +188,10 @@ class Guard:
 
 
 def reload_by_pid(path: Path) -> Callable[[], None]:
-    """SIGHUP to the process whose number is in `path`.
+    """Send SIGHUP to the process whose number is in `path`.
 
-    Nothing where there is no such file, or where the broker is another user's: there systemd does it, and the
-    guard asks the broker afterwards whether it did.
+    It does nothing where there is no such file, or where the broker is another user's: there systemd does it,
+    and the guard checks afterwards that the broker reads its list.
     """
 
     def reload() -> None:

@@ -1,4 +1,4 @@
-"""What a unit and the claim service say to each other: CBOR over HTTPS, sizes and types first."""
+"""The messages between a unit and the claim service: CBOR over HTTPS, sizes and types checked first."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Finish:
 class Place:
     """What a unit is given: its certificate and the issuer's (PEM), the parcel as the desk sealed it.
 
-    `signature` is the issuing key's, so that whom a unit obeys is not said by the holder of a server's key.
+    `signature` is the issuing key's: the holder of the service's TLS key cannot say whom a unit obeys.
     """
 
     unit: str
@@ -157,7 +157,9 @@ class Place:
         return replace(self, signature=cose.sign1(self._said(nonce), signer, PLACE_TYPE))
 
     def check(self, root: bytes, key: ec.EllipticCurvePublicKey, nonce: bytes) -> None:
-        """That the site said all of this, to this challenge, about `key`. Raises MalformedError, ProofError.
+        """Check that the site said all of this, to this challenge, about `key`.
+
+        Raises MalformedError, ProofError.
 
         1. The issuing certificate is by `root` (PEM) and may issue. 2. The unit's certificate is by that
         one, for this key. 3. The issuing key signed the rest.

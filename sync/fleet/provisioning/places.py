@@ -1,4 +1,4 @@
-"""Reads from the registry's database which unit has which place, claim and TPM."""
+"""Reads and writes in the registry's database which unit has which claim and TPM."""
 
 from __future__ import annotations
 
@@ -21,20 +21,30 @@ from sync.registry.verification import Alarm
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """What a unit showed, until its TPM has answered."""
+class Shown:
+    """The keys that a unit showed; `keys` are those of `messages.CERTIFIED`."""
 
-    unit: UnitId
-    tpm: str
     endorsement: TpmKey
     attestation: TpmKey
     keys: tuple[TpmKey, ...]
+    graded: Graded | None = None
+    """None where a unit that is known renews its certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A challenge that waits for a unit's TPM to answer, until `until`."""
+
+    unit: UnitId
+    shown: Shown
     secret: bytes
     nonce: bytes
     until: dt.datetime
-    graded: Graded | None = None
-    """None where a unit that is known renews its certificate."""
     claim: str = ""
+
+    @property
+    def tpm(self) -> str:
+        return self.shown.endorsement.digest()
 
 
 def claim_of(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
@@ -50,7 +60,7 @@ def claim_of(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
 
 
 def check_places(db: Connection, unit: UnitId, tpm: str) -> None:
-    """Neither has the unit another TPM, nor the TPM another unit. Raises RefusedError."""
+    """Raises RefusedError where the unit has another TPM, or the TPM is another unit."""
     known = identity_of(db, unit)
     if known is not None and known.tpm != tpm:
         evidence = {"known": known.tpm, "came": tpm}
@@ -68,8 +78,8 @@ def check_places(db: Connection, unit: UnitId, tpm: str) -> None:
 
 
 def take(store: Store, db: Connection, held: Session, graded: Graded, measured: str, now_ms: int) -> None:
-    """The claim is used by this TPM, and the TPM is the unit. Raises RefusedError, and nothing is."""
-    unit = held.unit
+    """Mark the claim as used by this TPM, and the TPM as the unit; or neither. Raises RefusedError."""
+    unit, shown = held.unit, held.shown
     # Guarded: of two TPMs that come at once with one claim, one gets it.
     taken = (
         sa.update(claims)
@@ -82,18 +92,18 @@ def take(store: Store, db: Connection, held: Session, graded: Graded, measured: 
     if held.claim and db.execute(taken).rowcount != 1:
         raise used(unit, held.tpm)
     check_places(db, unit, held.tpm)
-    audit = held.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    audit = shown.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     _register(store, db, unit, audit, now_ms)
     row: dict[str, Any] = {
         "unit": unit,
         "tpm": held.tpm,
         "grade": graded.grade.value,
         "note": graded.note,
-        "endorsement": held.endorsement.raw,
+        "endorsement": shown.endorsement.raw,
         "certificate": graded.certificate,
-        "attestation": held.attestation.raw,
-        "tls": held.keys[0].raw,
-        "exchange": held.keys[2].raw if len(held.keys) > 2 else None,
+        "attestation": shown.attestation.raw,
+        "tls": shown.keys[0].raw,
+        "exchange": shown.keys[2].raw if len(shown.keys) > 2 else None,
         "measured": measured,
         "proved_ms": now_ms,
     }
@@ -112,7 +122,7 @@ def proved_again(db: Connection, held: Session, measured: str, now_ms: int) -> N
 
 
 def _register(store: Store, db: Connection, unit: UnitId, audit: bytes, now_ms: int) -> None:
-    """Know the unit by its audit key, which may take the place of another one's empty log."""
+    """Register the unit under its audit key; in place of another key's where that log is empty."""
     known = store.known(db, unit, audit, now_ms)
     if known.size == 0:
         fresh = {"public_key": audit, "revoked_ms": None}

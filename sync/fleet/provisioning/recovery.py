@@ -1,4 +1,4 @@
-"""A registry that was put back from a backup, or made anew: what is still known without it.
+"""After a registry was put back from a backup, or made anew: what is known without it.
 
 The list of revoked certificates lies on the broker's machine. What it names stays revoked, whatever the
 database remembers: without that, a unit that was stolen since the backup would be let in again.
@@ -27,13 +27,14 @@ from sync.registry.fleet import wanted
 
 MOST_NAMED = 5
 LISTED = "listed"
-"""Second half of the name under which serial numbers stand of which nothing else is known."""
+"""Second half of the unit's name for revoked serial numbers of which nothing else is known."""
 
 
 def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
-    """Ask every unit what it holds, and revoke what the broker's list names. Returns how many were not known.
+    """Ask every unit what it holds, and revoke what the broker's list names.
 
-    Raises SyncError where the list cannot be read, or is not the site's.
+    Returns how many revoked certificates were not known here. Raises SyncError where the list cannot be read,
+    or is not the site's.
     """
     serials, now_ms = _listed(site, now), milliseconds(now)
     fresh = 0
@@ -69,7 +70,7 @@ def end(
     without: Collection[UnitId] = (),
     anyway: Collection[UnitId] = (),
 ) -> tuple[UnitId, ...]:
-    """From now on units hold whom this registry names, and nobody else; returns which are still asked.
+    """Have units hold those whom this registry names and nobody else; returns which are still asked.
 
     Those in `without` go on being asked and erase nobody, until this is called again. Those in `anyway` are
     ended although they would erase somebody. Raises SyncError while any other unit would, and for names that

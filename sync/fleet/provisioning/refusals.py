@@ -1,9 +1,8 @@
-"""Who does not get in, and why: what a unit is told, what is counted, and what becomes an alarm."""
+"""Refusals: what a unit is told, what is counted, and what becomes an alarm."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -39,7 +38,7 @@ def used(unit: UnitId, tpm: str) -> RefusedError:
 
 
 class Refusals:
-    """Keeps them. Safe for threads."""
+    """Writes refusals down. Safe for threads."""
 
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -48,7 +47,7 @@ class Refusals:
         self._lock = threading.Lock()
 
     def on_record(self, work: Callable[[], T]) -> T:
-        """Refusals are counted, and those that look like an attack raise an alarm."""
+        """What `work` returns. Its refusals are counted; those that look like an attack raise an alarm."""
         try:
             return work()
         except MalformedError as err:
@@ -67,6 +66,6 @@ class Refusals:
                 return
             self._noted.append(now_ms)
         with self._store.transaction() as db:
-            self._store.count_refusals(db, dict(Counter({(f"claim {refused.code}", unit): 1})), now_ms)
+            self._store.count_refusals(db, {(f"claim {refused.code}", unit): 1}, now_ms)
             if refused.alarm is not None:
                 self._store.raise_alarms(db, [refused.alarm], now_ms)

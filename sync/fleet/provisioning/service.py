@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -35,6 +34,7 @@ from sync.fleet.provisioning.messages import (
 from sync.fleet.provisioning.messages import Site as SiteMessage
 from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
+from sync.service import web_server
 from sync.service.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,17 @@ log = logging.getLogger(__name__)
 GUARD_EVERY_S = 1.0
 CERTIFICATE_EVERY = dt.timedelta(days=1)
 BODY_WITHIN_S = 15.0
-MAX_HEADER_BYTES = 16 * 1024
 _MEDIA = "application/cbor"
 
 
 def make_app(admission: Admission, site: SiteMessage) -> Starlette:
-    """The four requests there are. Every answer is CBOR; a refusal has status 403, nonsense 400."""
+    """The four requests. Every answer is CBOR; a refusal has status 403, what cannot be read 400."""
+
+    works: dict[str, Callable[[bytes], bytes]] = {
+        BEGIN_PATH: lambda body: admission.begin(Begin.from_bytes(body)).to_bytes(),
+        RENEW_PATH: lambda body: admission.renew(Renew.from_bytes(body)).to_bytes(),
+        FINISH_PATH: lambda body: admission.finish(Finish.from_bytes(body)).to_bytes(),
+    }
 
     async def show_site(_: Request) -> Response:
         return Response(site.to_bytes(), media_type=_MEDIA)
@@ -74,21 +79,7 @@ def make_app(admission: Admission, site: SiteMessage) -> Starlette:
     return Starlette(
         routes=[
             Route(SITE_PATH, show_site, methods=["GET"]),
-            Route(
-                BEGIN_PATH,
-                asks(lambda body: admission.begin(Begin.from_bytes(body)).to_bytes()),
-                methods=["POST"],
-            ),
-            Route(
-                RENEW_PATH,
-                asks(lambda body: admission.renew(Renew.from_bytes(body)).to_bytes()),
-                methods=["POST"],
-            ),
-            Route(
-                FINISH_PATH,
-                asks(lambda body: admission.finish(Finish.from_bytes(body)).to_bytes()),
-                methods=["POST"],
-            ),
+            *(Route(path, asks(work), methods=["POST"]) for path, work in works.items()),
         ]
     )
 
@@ -106,19 +97,6 @@ def _refusal(status: int, code: str, why: str) -> Response:
     return Response(Refusal(code, why).to_bytes(), status, media_type=_MEDIA)
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._started = started
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
-            self._started()
-
-
 def serve(
     site: Site, admission: Admission, guard: Guard, manager: ServiceManager, started: Callable[[], None]
 ) -> None:
@@ -127,22 +105,6 @@ def serve(
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     _certify(context, site, admission)
     app = make_app(admission, SiteMessage(site.root(), site.policy_authority()))
-    config = uvicorn.Config(
-        app,
-        host=site.listen,
-        port=site.claims_port,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        limit_concurrency=64,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=2,
-        ssl_context_factory=lambda _config, _default: context,
-    )
     stop = threading.Event()
 
     def watch() -> None:
@@ -165,9 +127,10 @@ def serve(
     watcher = threading.Thread(target=watch, name="guard")
     watcher.start()
     try:
-        asyncio.run(_Server(config, started).serve())
-    except SystemExit as err:  # uvicorn has already said why, in one line
-        raise SyncError(f"cannot listen on {site.listen} port {site.claims_port}") from err
+        web_server.serve(
+            app, site.listen, site.claims_port, context, started,
+            lifespan="off", limit_concurrency=64, timeout_keep_alive=10,
+        )  # fmt: skip
     finally:
         stop.set()
         watcher.join()
@@ -181,7 +144,7 @@ def _on_record(guard: Guard, why: str) -> None:
 
 
 def _certify(context: ssl.SSLContext, site: Site, admission: Admission) -> None:
-    """A fresh server's certificate for connections from now on; its key is in no file that stays."""
+    """Give connections from now on a fresh server's certificate, whose key stays in no file."""
     hosts = tuple(dict.fromkeys((site.host, "localhost", "127.0.0.1")))
     with tempfile.TemporaryDirectory(prefix="ostiary-claims-") as folder:
         files = admission.authority.issue("claims", admission.now(), hosts, into=Path(folder))

@@ -1,4 +1,4 @@
-"""The folder of a site's desk: its authority, its keys, its broker's configuration, what listens where."""
+"""A site's folder: authority, keys, the broker's configuration, addresses."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Site:
         return Authority.open(self.pki(), now)
 
     def root(self) -> bytes:
-        """The certificate that everything hangs on (PEM)."""
+        """The root certificate (PEM)."""
         return plain_bytes(self.pki() / "ca.pem")
 
     def pin(self) -> bytes:
-        """What a claim names it by, 32 bytes."""
+        """SHA-256 of the root certificate, 32 bytes: a claim names the site by it."""
         return x509.load_pem_x509_certificate(self.root()).fingerprint(hashes.SHA256())
 
     def public_key(self, name: str) -> bytes:
@@ -73,7 +73,7 @@ class Site:
         return plain_bytes(self.folder / f"{name}.pem")
 
     def policy_authority(self) -> bytes:
-        """Who approves the state in which units' keys open (PEM); empty where the desk has put none."""
+        """The key that approves machine states (PEM); empty where the desk has put none."""
         path = self.folder / "policy-authority.pem"
         return plain_bytes(path) if path.exists() else b""
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import getpass
-import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from sync.keys import FileSigner
 from sync.plain_file import write_output
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns import known, sharing
 from sync.registry.database.store import Store
-from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
-
-Row = TypeVar("Row", known.Campaign, known.Watched)
-ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")
+from sync.service.command_line import ACCOUNT, AS_JSON, DATABASE, FILE, read_file, show, utc, wall_ms
 
 
 @click.group("campaigns")
@@ -42,16 +32,16 @@ def list_command(database: str, least: int, as_json: bool) -> None:
       ostiary registry campaigns list --database sqlite:///registry.db
     """
     found = known.found(Store.open(database, create=False), wall_ms(), least=least)
-    columns: dict[str, Callable[[known.Campaign], str]] = {
-        "campaign": lambda one: str(one.number),
+    columns: dict[str, Callable[[known.Campaign], object]] = {
+        "campaign": lambda one: one.number,
         "state": lambda one: one.state,
-        "attempts": lambda one: str(one.times),
-        "units": lambda one: str(one.reporters),
-        "last": lambda one: _day(one.last_ms),
+        "attempts": lambda one: one.times,
+        "units": lambda one: one.reporters,
+        "last": lambda one: utc(one.last_ms),
         "likeness": lambda one: f"{one.likeness:.2f}",
         "watched": lambda one: "yes" if one.watched else "",
     }
-    _show(found, columns, as_json)
+    show(found, columns, as_json)
 
 
 @campaigns_group.command("set-aside")
@@ -138,16 +128,16 @@ def watched_command(database: str, ended: bool, as_json: bool) -> None:
       ostiary registry watch-list list --database sqlite:///registry.db
     """
     found = known.watched(Store.open(database, create=False), wall_ms(), ended=ended)
-    columns: dict[str, Callable[[known.Watched], str]] = {
-        "line": lambda one: str(one.number),
-        "campaign": lambda one: str(one.campaign),
+    columns: dict[str, Callable[[known.Watched], object]] = {
+        "line": lambda one: one.number,
+        "campaign": lambda one: one.campaign,
         "reason": lambda one: one.reason,
         "by": lambda one: one.account,
-        "from": lambda one: _day(one.from_ms),
-        "until": lambda one: _day(one.until_ms),
+        "from": lambda one: utc(one.from_ms),
+        "until": lambda one: utc(one.until_ms),
         "ended by": lambda one: one.ended_by or "",
     }
-    _show(found, columns, as_json)
+    show(found, columns, as_json)
 
 
 @watch_list_group.command("add")
@@ -183,19 +173,3 @@ def end_command(database: str, line: int, account: str) -> None:
     """
     known.end_watch(Store.open(database, create=False), line, account, wall_ms())
     click.echo(f"line {line} is no longer in force")
-
-
-def _show(found: Sequence[Row], columns: Mapping[str, Callable[[Row], str]], as_json: bool) -> None:
-    """As JSON Lines for programs, else as a table of `columns`: a heading each, and its cell of a row."""
-    if as_json:
-        for one in found:
-            click.echo(json.dumps(dataclasses.asdict(one)))
-        return
-    table = Table(*columns)
-    for one in found:
-        table.add_row(*(cell(one) for cell in columns.values()))
-    Console().print(table)
-
-
-def _day(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,7 +1,7 @@
-"""How prints become campaigns, and what honest traffic forbids. Pure: numbers in, numbers out.
+"""Groups prints into campaigns, and keeps warnings away from honest people. Pure: numbers in, numbers out.
 
-Nothing here counts prints alone: one unit that is in an attacker's hands can send as many as it likes. What
-counts is how many units say so, and each unit's say is as long as any other's.
+A campaign counts by how many units report it, each with the same weight: one unit in an attacker's hands can
+send as many prints as it likes.
 """
 
 from __future__ import annotations
@@ -11,60 +11,66 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sync.threats.listed import MOST_LIKENESS
-from sync.threats.prints import VALUES, likeness, numbers
+from sync.threats.prints import VALUES, as_values, likeness, numbers
 
-SCALE = 127.0
 LONG = 1000
-"""How long a print counts in sums of them, whatever its values."""
+"""The length to which each print is scaled in sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Likenesses are in thousandths."""
 
-    joins: int = 550
-    """A print this alike belongs to a campaign."""
+    joins: int = 500
+    """A bout belongs to a campaign to whose units it is so alike on average (`Centre.alike`)."""
     asks: int = 740
-    """So much a unit asks of a match at least: it compares each attempt with a whole list."""
+    """The least likeness that a unit asks of a match: it compares each attempt with a whole list."""
     times: int = 3
     units: int = 3
-    """A campaign is known from so many attempts at so many units on."""
+    """A campaign is known from this many attempts at this many units on."""
     counted: int = 4
-    """Of one unit's prints so many move a centre."""
+    """How many of one unit's bouts move a centre."""
     settled: int = 12
-    """From so many units on a centre stays where it is."""
+    """A centre that this many units have reported stays where it is."""
     alone: int = 8
-    """Campaigns that one unit alone has reported: its oldest go first, and nobody else's."""
+    """How many campaigns are kept that one unit alone reported; its own oldest go."""
     campaigns: int = 512
     honest: int = 4096
-    """Prints of granted attempts that are kept ..."""
+    """How many prints of granted attempts are kept."""
     honest_each: int = 8
-    """... and of one unit so many."""
+    """How many of them come from one unit at most."""
     honest_units: int = 2
-    """What one unit alone calls honest forbids nothing: or it could clear its owner's tools."""
+    """Fewer units than this forbid nothing: one in an attacker's hands could clear its tools."""
     honest_share: float = 0.001
-    """Of honest attempts, that a threat may be alike to at most."""
+    """The share of honest attempts that a threat may resemble."""
     room: int = 30
-    """Above what honest people were seen to reach."""
+    """Added to the likeness that honest people reached."""
     life_days: int = 30
 
 
-def centre(reports: Iterable[tuple[Sequence[int], int]]) -> bytes:
-    """The mean direction of units' mean directions, as a print's values. (sums, counted) of each unit."""
-    total = [0.0] * VALUES
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """What the prints of a campaign have in common."""
+
+    values: bytes
+    length: float = 1.0
+    """Of the mean of units' directions: short where they are of many kinds."""
+
+    def alike(self, values: bytes) -> int:
+        """The mean likeness to what each unit told, in thousandths. What is held together loosely takes in
+        little: by the likeness to its middle alone a mixed campaign would swallow its neighbours."""
+        return round(1000 * self.length * likeness(values, self.values))
+
+
+def middle(reports: Iterable[tuple[Sequence[int], int]]) -> Centre:
+    """The mean of units' mean directions. (sums, counted) of each unit."""
+    total, units = [0.0] * VALUES, 0
     for sums, _ in reports:
-        length = math.sqrt(sum(value * value for value in sums))
+        length = math.hypot(*sums)
         if length:
+            units += 1
             total = [there + value / length for there, value in zip(total, sums, strict=True)]
-    return as_values(total)
-
-
-def as_values(direction: Sequence[float]) -> bytes:
-    """A direction as signed bytes, the longest of them 127."""
-    longest = max((abs(value) for value in direction), default=0.0)
-    if not longest:
-        return bytes([1]) + bytes(VALUES - 1)
-    return bytes(round(value * SCALE / longest) & 0xFF for value in direction)
+    return Centre(as_values(total), math.hypot(*total) / max(1, units))
 
 
 def added(sums: Sequence[int], values: bytes) -> list[int]:
@@ -74,9 +80,9 @@ def added(sums: Sequence[int], values: bytes) -> list[int]:
     return [there + round(LONG * value / length) for there, value in zip(sums, print_, strict=True)]
 
 
-def nearest(values: bytes, centres: Iterable[tuple[int, bytes]]) -> tuple[int, int]:
-    """(number, likeness in thousandths) of the most alike; (0, -1000) where there is none."""
-    found = [(round(1000 * likeness(values, there)), -number) for number, there in centres]
+def nearest(values: bytes, centres: Iterable[tuple[int, Centre]]) -> tuple[int, int]:
+    """(number, mean likeness in thousandths) of the campaign most alike; (0, -1000) where there is none."""
+    found = [(centre.alike(values), -number) for number, centre in centres]
     alike, number = max(found, default=(-1000, 0))
     return -number, alike
 
@@ -84,8 +90,8 @@ def nearest(values: bytes, centres: Iterable[tuple[int, bytes]]) -> tuple[int, i
 def needed(values: bytes, honest: Mapping[str, Sequence[bytes]], limits: Limits) -> int:
     """The likeness (thousandths) that a match with `values` must have so that honest people seldom do.
 
-    `honest` are prints of granted attempts by unit. A unit says once how alike honest people come, however
-    many prints it sends. Above MOST_LIKENESS nothing can be warned of without warning of people.
+    `honest` are prints of granted attempts by unit; each unit counts once, by its closest print. Above
+    MOST_LIKENESS a warning would hit honest people.
     """
     nearest_each = sorted(
         (max(round(1000 * likeness(values, one)) for one in prints) for prints in honest.values() if prints),

@@ -1,4 +1,4 @@
-"""What a worker does about attackers: takes prints, says which it has, warns units."""
+"""Attackers, at a worker: it takes prints, acknowledges them and warns units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Self
 from sync.errors import MalformedError, ProofError
 from sync.events import Signer, UnitId
 from sync.keys import FileSigner
-from sync.registry.campaigns.grouping import Limits
 from sync.registry.campaigns.intake import Intake
 from sync.registry.campaigns.warning import Warner
 from sync.registry.database.store import Store
@@ -33,19 +32,16 @@ class Campaigns:
         receipts: Signer,
         orders: Signer | None,
         now_ms: Callable[[], int],
-        limits: Limits | None = None,
     ) -> Self:
-        """With the tenant's key in a file (PEM). Raises SyncError when it cannot be read."""
+        """Open with the tenant's key from a file (PEM). Raises SyncError when it cannot be read."""
         tenant = FileSigner.load(tenant_key)
-        warner = None
-        if orders is not None:
-            warner = Warner(store, orders, tenant.public_key(), now_ms, limits)
-        return cls(Intake(store, tenant.private_key(), now_ms, limits), warner, receipts)
+        warner = None if orders is None else Warner(store, orders, tenant.public_key(), now_ms)
+        return cls(Intake(store, tenant.private_key(), now_ms), warner, receipts)
 
     def take(
         self, found: Sequence[tuple[UnitId, bytes]], refused: Counter[tuple[str, str]]
     ) -> list[tuple[UnitId, bytes]]:
-        """Keep prints; receipts to publish. What is no print of that unit is counted in `refused`."""
+        """Keep prints; returns the receipts to publish. Others than that unit's are counted in `refused`."""
         kept: dict[UnitId, list[bytes]] = defaultdict(list)
         for unit, payload in found:
             try:

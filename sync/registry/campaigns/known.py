@@ -1,4 +1,4 @@
-"""Reads campaigns and keeps the watch list: what people and pages see of them."""
+"""Reads campaigns and keeps the watch list, for the command line and for pages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sync.errors import SyncError
 from sync.registry.campaigns.warning import DAY_MS, watched_at
 from sync.registry.database.campaign_tables import campaigns, reports, watch_list
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
 from sync.threats.prints import MODEL
 
 MOST_REASON = 200
@@ -22,7 +23,7 @@ class Campaign:
 
     number: int
     state: str
-    """`forming`: too few units say so. `known`: units are warned. `set_aside`: a person said it is none."""
+    """`forming`: too few units reported it. `known`: units are warned. `set_aside`: no attack."""
     times: int
     reporters: int
     units: tuple[str, ...]
@@ -30,7 +31,7 @@ class Campaign:
     first_ms: int
     last_ms: int
     likeness: float
-    """That a match needs; 1 and more where nothing could be told from honest people."""
+    """That a match needs; 1 and more where honest people come as close."""
     origin: str
     watched: bool
 
@@ -108,8 +109,7 @@ def watch(store: Store, campaign: int, reason: str, days: int, account: str, now
         if row.state == "set_aside":
             db.execute(sa.update(campaigns).where(mine).values(state="forming"))
         line = {"campaign": campaign, "reason": reason, "account": account, "from_ms": now_ms}
-        made = sa.insert(watch_list).values(**line, until_ms=now_ms + days * DAY_MS)
-        number: int = db.execute(made.returning(watch_list.c.id)).scalar_one()
+        number = insert(db, watch_list, **line, until_ms=now_ms + days * DAY_MS)
     store.log_access(account, "watch", 1, now_ms, subject=f"campaign {campaign}: {reason}")
     return number
 

@@ -26,22 +26,22 @@ from sync import cose
 from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, SyncError
 from sync.events import MAX_TIME_MS, Signer
-from sync.registry.campaigns.grouping import LONG, as_values
-from sync.registry.campaigns.intake import lock
+from sync.registry.campaigns.grouping import LONG
 from sync.registry.database.campaign_tables import campaigns, reports, shares
 from sync.registry.database.store import Store
-from sync.threats.prints import MODEL, VALUES
+from sync.registry.database.transactions import Turn, take_turn
+from sync.threats.prints import MODEL, VALUES, as_values
 
 SHARED_TYPE = "application/ostiary-shared-campaigns+cbor"
 DELTA = 1e-6
 MOST_EPSILON = 4.0
-"""In all, of one campaign: then nothing of it is shared any more."""
+"""The budget of one campaign in all; once it is spent, nothing of it is shared."""
 COUNT_SHARE = 0.25
-"""Of the epsilon, what learning the number of attempts costs, also when nothing is shared after it."""
+"""The share of epsilon for learning the number of attempts; spent also where nothing is shared."""
 LENGTH = 0.85
-"""Of the mean of a campaign's prints, about: they are not all alike."""
+"""The length of the mean of a campaign's prints, about: they are not all alike."""
 LEAST_LIKENESS = 0.9
-"""Of what is shared to what it was, expected: below it, noise is all that would be told."""
+"""The expected likeness of what is shared to what it was; below it, noise is all that would be told."""
 MOST_SHARED = 40
 _DICE = secrets.SystemRandom()
 
@@ -91,7 +91,7 @@ def share(
     spent: list[Spent] = []
     told: list[bytes] = []
     with store.transaction() as db:
-        lock(db)
+        take_turn(db, Turn.CAMPAIGNS)
         before = sa.select(shares.c.campaign, sa.func.sum(shares.c.epsilon)).group_by(shares.c.campaign)
         used = {row[0]: float(row[1]) for row in db.execute(before)}
         query = sa.select(campaigns.c.id).where(
@@ -150,11 +150,14 @@ def open_shared(message: bytes, key: ec.EllipticCurvePublicKey) -> Shared:
 def take_shared(
     store: Store, message: bytes, key: ec.EllipticCurvePublicKey, account: str, now_ms: int
 ) -> int:
-    """Campaigns of another deployment, as candidates; how many. They count as no report of ours: units are
-    warned of one only when units of ours have seen it too. Raises MalformedError or ProofError."""
+    """Keep another deployment's campaigns; returns how many.
+
+    They count as no report of ours: units are warned of one once units of ours have seen it too. Raises
+    MalformedError, ProofError, SyncError.
+    """
     shared = open_shared(message, key)
     with store.transaction() as db:
-        lock(db)
+        take_turn(db, Turn.CAMPAIGNS)
         there = sa.select(campaigns.c.id).where(
             campaigns.c.origin == shared.deployment, campaigns.c.times == 0
         )

@@ -12,11 +12,13 @@ from sqlalchemy import Connection
 
 from sync.events import Signer, UnitId
 from sync.registry.campaigns.grouping import Limits, known, needed
-from sync.registry.campaigns.intake import KEPT_DAYS, drop, lock
+from sync.registry.campaigns.intake import KEPT_DAYS
+from sync.registry.campaigns.placing import drop
 from sync.registry.commands.issued import issue_all
 from sync.registry.database.campaign_tables import campaigns, honest, lists, prints, watch_list
 from sync.registry.database.schema import commands, units
 from sync.registry.database.store import Store, day_of
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.reports.status import SILENT_AFTER_MS
 from sync.threats.listed import MOST, Threat, ThreatList
 from sync.threats.prints import MODEL, likeness
@@ -25,15 +27,15 @@ DAY_MS = 24 * 3600 * 1000
 LIST_LIFE_MS = 7 * DAY_MS
 COMMAND_LIFE_MS = 600_000
 ASK_AGAIN_MS = 20_000
-"""A unit that took a list says so in its health message at once; longer than that takes none."""
+"""A unit tells in its health message within this time that it took a list."""
 CENTRES_EVERY_MS = 3_600_000
-"""A campaign that moves a little is no news."""
+"""Centres that moved a little are sent once an hour at most."""
 MOVED = 950
-"""Thousandths: a centre that is less alike than this to the one on the list is news."""
+"""Thousandths: a centre less alike than this to the one on the list is sent at once."""
 
 
 class Warner:
-    """Of the worker that has the command key; one is enough."""
+    """Runs at the worker that has the command key; one is enough."""
 
     def __init__(
         self,
@@ -50,10 +52,10 @@ class Warner:
         self._limits = limits or Limits()
 
     def round(self) -> int:
-        """Bring the list up to date, and warn who holds an older one; how many. Raises StoreError."""
+        """Bring the list up to date, and send it to units with an older one; how many. Raises StoreError."""
         now_ms = self._now_ms()
         with self._store.transaction() as db:
-            lock(db)
+            take_turn(db, Turn.CAMPAIGNS)
             self._forget(db, now_ms)
             current, made_ms = self._current(db, now_ms)
             behind = _behind(db, current.version, made_ms, now_ms)

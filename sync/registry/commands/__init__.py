@@ -1,4 +1,4 @@
-"""What the registry tells units: signed, counted, kept, and sent until it is answered or has expired."""
+"""Commands to units: signed, counted, kept, and sent until answered or expired."""
 
 from sync.registry.commands.issued import answered, due, issue, issue_all, issue_in, known, listed
 

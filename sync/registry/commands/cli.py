@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.orders.commands import ACTIONS, MAX_LIFE_MS, NUMBERS
 from sync.registry import commands
 from sync.registry.database.store import Store
-from sync.service.command_line import AS_JSON, DATABASE, FILE, wall_ms
+from sync.service.command_line import ACCOUNT, AS_JSON, DATABASE, FILE, show, wall_ms
 from sync.transport.health import FACTS, check_facts
 
 
@@ -32,7 +30,7 @@ from sync.transport.health import FACTS, check_facts
     type=click.IntRange(1, MAX_LIFE_MS // 1000),
     help="Seconds until it expires.",
 )
-@click.option("--account", default=getpass.getuser, help="Who orders it; commands are on record.")
+@ACCOUNT
 def command_command(
     database: str,
     unit: str,
@@ -67,22 +65,22 @@ def command_command(
 @click.option("--unit", help="One unit only.")
 @AS_JSON
 def commands_command(database: str, unit: str | None, as_json: bool) -> None:
-    """What units were told to do, and what they answered.
+    """List the commands given to units, and their answers.
 
     \b
     Example:
       ostiary registry commands --database sqlite:///registry.db
     """
     found = commands.listed(Store.open(database, create=False), wall_ms(), unit_id(unit) if unit else None)
-    if as_json:
-        for row in found:
-            click.echo(json.dumps(row))
-        return
-    table = Table("unit", "number", "action", "by", "state", "why")
-    for row in found:
-        why = row["why"] or ""
-        table.add_row(row["unit"], str(row["counter"]), row["action"], row["account"], row["state"], why)
-    Console().print(table)
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        "unit": lambda row: row["unit"],
+        "number": lambda row: row["counter"],
+        "action": lambda row: row["action"],
+        "by": lambda row: row["account"],
+        "state": lambda row: row["state"],
+        "why": lambda row: row["why"] or "",
+    }
+    show(found, columns, as_json)
 
 
 @click.command("desire")

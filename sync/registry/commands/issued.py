@@ -1,4 +1,4 @@
-"""Orders from the registry to units: counted, signed, kept, sent until answered or expired, one at a time."""
+"""Commands to units: counted, signed, kept, and sent one at a time until answered or expired."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sync.registry.database.store import Store
 
 RESEND_AFTER_MS = 10_000
 MOST_NAMES = 500
-"""In one query: databases bound how many parameters it may have."""
+"""Units in one query: databases limit its parameters."""
 
 
 class How(TypedDict):
@@ -50,7 +50,7 @@ def issue_all(
     arguments: Arguments,
     **how: Unpack[How],
 ) -> list[Command]:
-    """The same command to several units in one transaction; without those that obey nothing from here."""
+    """Issue one command to several units in one transaction; skips units that are not registered."""
     with store.transaction() as db:
         return issue_in(db, signer, names, action, arguments, **how)
 
@@ -63,7 +63,7 @@ def issue_in(
     arguments: Arguments,
     **how: Unpack[How],
 ) -> list[Command]:
-    """As `issue_all`, as a part of the caller's transaction: no unit hears of it before that is committed."""
+    """As `issue_all`, in the caller's transaction: nothing is sent before that is committed."""
     told = {name: v.hex() if isinstance(v, bytes) else v for name, v in arguments.items()}
     now_ms, expires_ms = how["now_ms"], how["now_ms"] + how["life_ms"]
     made = []

@@ -1,4 +1,4 @@
-"""What people must look at: alarms and their deliveries, refusals, and who has read what."""
+"""Alarms and their deliveries, refusals, and the record of who read what."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from sync.registry.database.schema import access, alarms, deliveries, refusals
 from sync.registry.database.transactions import Database
 from sync.registry.verification import Alarm
+
+MOST_AT_ONCE = 50
 
 
 def day_of(time_ms: int) -> int:
@@ -67,11 +69,13 @@ class AlarmRows(Database):
                 .on_conflict_do_update(index_elements=["day", "reason", "unit"], set_=again)
             )
 
-    def undelivered(self, sink: str, limit: int = 50) -> list[dict[str, Any]]:
-        """Alarms that this sink has not got yet: critical ones first, then the oldest."""
+    def undelivered(self, sink: str) -> list[dict[str, Any]]:
+        """Up to `MOST_AT_ONCE` alarms that this sink has not got: critical ones first, then the oldest."""
         got = sa.and_(deliveries.c.alarm == alarms.c.id, deliveries.c.sink == sink)
         rank = sa.case({"critical": 0, "warning": 1}, value=alarms.c.severity, else_=2)
-        query = sa.select(alarms).where(~sa.exists().where(got)).order_by(rank, alarms.c.id).limit(limit)
+        query = (
+            sa.select(alarms).where(~sa.exists().where(got)).order_by(rank, alarms.c.id).limit(MOST_AT_ONCE)
+        )
         with self.reading() as db:
             return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query)]
 

@@ -13,15 +13,15 @@ from sqlalchemy import Connection
 from sync.event_form import EventFields, UnitId
 from sync.proofs.bundle import Gap
 from sync.proofs.retention import RetentionRecord
-from sync.registry.database.engine import StoreError, first_line, raw_errors
+from sync.registry.database.engine import StoreError, of_database, raw_errors
 from sync.registry.database.schema import events, gaps, heads, requests, retained, retentions
-from sync.registry.database.transactions import Database
+from sync.registry.database.transactions import Database, Turn, take_turn
 
 EVENT_COLUMNS = [column.name for column in events.columns]
 
 
 def name_of(log: str) -> UnitId:
-    """Whose log it is: a unit's closed logs are called `site/unit~1` and so on."""
+    """The unit whose log this is: its closed logs are called `site/unit~1` and so on."""
     return UnitId(log.partition("~")[0])
 
 
@@ -54,7 +54,7 @@ class EventRows(Database):
                 for row in rows:
                     copy.write_row(row)
         except raw_errors() as err:
-            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {of_database(err)}") from err
 
     def add_heads(self, db: Connection, rows: Mapping[tuple[UnitId, int], bytes], now_ms: int) -> None:
         """(unit, size) -> the signed head over that many events."""
@@ -87,7 +87,7 @@ class EventRows(Database):
         return f"{row.account}, {row.approved_by}" if row else None
 
     def begin_after(self, db: Connection, record: RetentionRecord, signed: bytes) -> None:
-        """A log whose first events are elsewhere, on record: its tree is not known here."""
+        """Begin a log whose first events are in an earlier one, on record: its tree is not known here."""
         state = {"unit": record.unit, "size": record.last, "chain": record.chain, "frontier": b""}
         db.execute(sa.insert(retained).values(state))
         noted = {"unit": record.unit, "size": record.last, "first": record.first, "account": record.account}
@@ -112,7 +112,7 @@ class EventRows(Database):
         if month in self._partitions:
             return
         # Two workers meet at midnight: one makes it, the other waits for the lock and finds it there.
-        db.execute(sa.text("SELECT pg_advisory_xact_lock(7216354)"))
+        take_turn(db, Turn.PARTITION)
         after = month + 1 if month % 100 < 12 else month + 89
         db.execute(
             sa.text(

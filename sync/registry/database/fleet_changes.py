@@ -1,6 +1,6 @@
-"""Whether anything changed that units' documents are made of: noted by whatever writes one of those tables.
+"""Notes each change to the tables that units' documents are made from.
 
-Working out every document takes seconds at thousands of people, so it is done when there is a cause.
+Working out every document takes seconds at thousands of people, so it is done only after a change.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ WATCHED = frozenset({cards, enrolments, envelopes, holdings, passes, rollouts, u
 
 
 def watch(engine: Engine) -> None:
-    """From now on each statement that writes such a table leaves a note, in its own transaction."""
+    """Have each statement that writes such a table leave a note, in its own transaction."""
     sa.event.listen(engine, "after_execute", _note)
 
 
 def take(db: Connection) -> bool:
-    """Whether there were notes; they are gone with this transaction, and there again if it fails.
+    """Whether there were notes. This transaction deletes them; if it fails, they are there again.
 
-    One that another transaction has not committed yet is seen the next time: ids are no order of commits.
+    A note that another transaction has not committed yet is seen the next time.
     """
     return db.execute(sa.delete(changes)).rowcount > 0
 

@@ -1,4 +1,4 @@
-"""What ends with a unit's place: its certificates, and every claim for it; and whether the broker knows."""
+"""Ends a unit's place: its certificates and claims; and keeps what was last seen of the broker's list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOKED = "revocations"
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was found at the broker: `until_ms` is when its list runs out, `trouble` one line or nothing."""
+    """What the guard found at the broker: `until_ms` is when its list runs out, `trouble` a line or ''."""
 
     checked_ms: int
     until_ms: int
@@ -25,7 +25,7 @@ class Looked:
 
     @classmethod
     def read(cls, db: Connection) -> Looked | None:
-        """What was written down last; None where nobody has ever looked."""
+        """What was written last; None before the first look."""
         value = db.execute(sa.select(facts.c.value).where(facts.c.name == _LOOKED)).scalar()
         return cls(**json.loads(bytes(value))) if value is not None else None
 

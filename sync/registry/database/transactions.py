@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from enum import IntEnum, unique
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -11,7 +12,30 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from sync.registry.database.engine import StoreError, first_line, open_engine
+from sync.registry.database.engine import StoreError, of_database, open_engine
+
+
+@unique
+class Turn(IntEnum):
+    """What one transaction at a time does, of all processes of a registry. The numbers are PostgreSQL's."""
+
+    PARTITION = 7216354
+    JOURNAL = 7216355
+    DASHBOARD = 7216356
+    INCIDENTS = 7216357
+    HOLDS = 7216358
+    CAMPAIGNS = 7216359
+
+
+def take_turn(db: Connection, turn: Turn) -> None:
+    """Wait until no other transaction has this turn; it ends with the transaction. SQLite has one writer."""
+    if db.dialect.name == "postgresql":
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(turn.value)))
+
+
+def insert(db: Connection, table: sa.Table, **values: Any) -> int:
+    """Insert one row; returns its `id`."""
+    return int(db.execute(sa.insert(table).values(**values).returning(table.c.id)).scalar_one())
 
 
 class Database:
@@ -51,7 +75,7 @@ class Database:
         except SQLAlchemyError as err:
             # A partition made in a transaction that failed does not exist.
             self._partitions.clear()
-            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {of_database(err)}") from err
         except BaseException:
             self._partitions.clear()
             raise
@@ -63,7 +87,7 @@ class Database:
             with self._reader.begin() as connection:
                 yield connection
         except SQLAlchemyError as err:
-            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {of_database(err)}") from err
 
     def upsert(self, table: sa.Table) -> Any:
         """An INSERT of this dialect, which knows ON CONFLICT."""

@@ -1,4 +1,4 @@
-"""Who is enrolled, where, by which number; and what units say to that. No template is in the clear here."""
+"""The fleet's enrolments: who, where, by which number, and what units state. Templates are enciphered."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sync.registry.database.schema import units
 from sync.registry.database.store import Store
 from sync.registry.fleet.wanted import (
     TOLD,
+    Wishes,
     keep_part,
     note_told,
     scope_of,
@@ -37,7 +38,7 @@ class Fleet:
     holdings: dict[tuple[str, str], Any]
     cards: dict[str, bytes]
     scopes: dict[str, frozenset[str]]
-    """Of every unit that is not revoked."""
+    """Unit -> the scopes that it is in; without revoked units."""
     holders: dict[str, list[str]] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
     """The number of the last document that each unit has said it applied, under its audit key."""
@@ -69,7 +70,7 @@ class Fleet:
         return bool(self.passes.get(uid, frozenset()) & self.scopes.get(unit, frozenset()))
 
     def sharer(self, row: Any) -> str | None:
-        """Who seals this enrolment for others: where it was made, or anybody who has it."""
+        """The unit that seals this enrolment for others: where it was made, or else one that holds it."""
         if row.holder in self.scopes:
             return str(row.holder)
         able = (u for u in self.holders.get(row.uid, ()) if self.holdings[row.uid, u].number == row.number)
@@ -121,7 +122,7 @@ def reached(health: str | None) -> int:
 
 
 def heard(store: Store, statement: Statement, now_ms: int) -> int:
-    """Keep what a unit said; returns how many of its lines were new. What it may not say changes nothing."""
+    """Keep what a unit states; returns how many items were new. What it may not state changes nothing."""
     news = 0
     with store.transaction() as db:
         fleet = Fleet.read(db) if any(isinstance(item, Sealed) for item in statement.items) else None
@@ -140,9 +141,14 @@ def heard(store: Store, statement: Statement, now_ms: int) -> int:
     return news
 
 
+def _wished(db: Connection, unit: UnitId) -> tuple[Wishes, frozenset[str]]:
+    """(what is wanted, the scopes that the unit is in)."""
+    return wishes(db), scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
+
+
 def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool:
-    tags = tags_of_units(db).get(unit, frozenset())
-    if wishes(db).of("enrols", scopes_of(unit, tags)) is not True:
+    wished, scopes = _wished(db, unit)
+    if wished.of("enrols", scopes) is not True:
         return False  # a unit that may not enrol for others keeps whom it enrolled to itself
     row = db.execute(_locked(item.uid)).one_or_none()
     if row is not None and row.forgotten_ms is None and (row.holder, row.version) == (unit, item.version):
@@ -179,14 +185,12 @@ def _values(item: Enrolled | Holding, unit: UnitId, number: int, now_ms: int) ->
 
 
 def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
-    """What a unit holds, while this registry recovers: from nobody else, and at no other time.
+    """Keep what a unit says it holds, while this registry recovers; at other times it changes nothing.
 
-    A unit that may enrol for others brings an enrolment back; another one is remembered to hold it, and stays
-    one of that person's doors, once such a unit has spoken of the same number. So a unit that was taken over
-    can spread no voice by this that it could not spread before.
+    A unit that may enrol for others brings an enrolment back. Another one is only noted to hold it, once such
+    a unit has named the same number: so an attacker's unit cannot spread a voice by this.
     """
-    scopes = scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
-    wished = wishes(db)
+    wished, scopes = _wished(db, unit)
     if wished.of("recovering", scopes) is not True:
         return False
     row = db.execute(_locked(item.uid)).one_or_none()
@@ -216,8 +220,7 @@ def _told(db: Connection, unit: UnitId, held: Sequence[Holding], now_ms: int) ->
 
     Until then the end of the recovery would have the unit erase somebody (`recovery.end`).
     """
-    wished = wishes(db)
-    scopes = scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
+    wished, scopes = _wished(db, unit)
     if wished.of("recovering", scopes) is not True:
         return False
     rows = db.execute(sa.select(enrolments.c.uid, enrolments.c.number))
@@ -230,7 +233,7 @@ def _told(db: Connection, unit: UnitId, held: Sequence[Holding], now_ms: int) ->
 
 
 def _sealed(db: Connection, fleet: Fleet, unit: UnitId, item: Sealed) -> bool:
-    """Taken only from who was asked, for whom it was asked, for the enrolment that counts."""
+    """Keep an envelope from the unit that was asked for it, for a unit and enrolment that were asked for."""
     row = fleet.people.get(item.uid)
     if row is None or row.forgotten_ms is not None or row.number != item.number:
         return False

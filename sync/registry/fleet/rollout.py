@@ -1,4 +1,4 @@
-"""New models in stages: a canary, then so many per cent, then all; halted where a unit or a rate says so."""
+"""Rolls out models in stages: a canary, per cents, all. A unit that goes back, or a rate, halts it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.errors import SyncError
-from sync.registry.database.fleet_tables import documents, rollouts, wanted
+from sync.registry.database.fleet_tables import documents, rollouts
 from sync.registry.database.schema import events, units
 from sync.registry.database.store import Store
-from sync.registry.fleet.wanted import scope_of, scopes_of, tags_of_units
+from sync.registry.database.transactions import insert
+from sync.registry.fleet.wanted import scope_of, scopes_of, set_layer, tags_of_units
 from sync.registry.verification import Alarm
 from sync.vocabulary import DECISIONS
 
 PAST_MS = 14 * 24 * 3600 * 1000
-"""What the same doors did before is taken from the two weeks before."""
+"""Rates are compared with those of the same doors in the two weeks before."""
 HALT_Z = 3.3
-"""Of the difference of two shares, in standard errors: by chance alone once in a thousand looks."""
+"""A rate halts a roll-out from this many standard errors on: by chance once in a thousand looks."""
 REFUSED = tuple(sorted(kind for kind in DECISIONS if kind.startswith("DENIED_")))
 SPOOFS = ("DENIED_SPOOF",)
 RUNNING = ("running", "halted")
@@ -77,9 +78,9 @@ def start(
             "account": account,
             "started_ms": now_ms,
         }
-        made = db.execute(sa.insert(rollouts).values(row)).inserted_primary_key
+        number = insert(db, rollouts, **row)
     store.log_access(account, "roll-out", 1, now_ms, f"models of {scope}")
-    return int(made[0]) if made else 0
+    return number
 
 
 def stop(store: Store, account: str, now_ms: int) -> bool:
@@ -92,7 +93,7 @@ def stop(store: Store, account: str, now_ms: int) -> bool:
 
 
 def rolling(db: Connection) -> Rolling:
-    """Also of one that was stopped: its units do not go back by that."""
+    """The roll-outs that are not done; units keep the models of one that was stopped."""
     query = sa.select(rollouts).where(rollouts.c.state != "done").order_by(rollouts.c.id.desc())
     rows = tuple(db.execute(query))
     return Rolling(rows, {row.id: _of(db, row, row.stage) for row in rows})
@@ -214,7 +215,4 @@ def _set(db: Connection, row: Any, **values: object) -> None:
 def _finish(db: Connection, row: Any, now_ms: int) -> None:
     """What was rolled out is what is wanted from now on."""
     _set(db, row, state="done", why="")
-    mine = (wanted.c.scope == row.scope, wanted.c.item == "bundle")
-    db.execute(sa.delete(wanted).where(*mine))
-    told = {"scope": row.scope, "item": "bundle", "value": row.bundle, "account": row.account}
-    db.execute(sa.insert(wanted).values(**told, set_ms=now_ms))
+    set_layer(db, row.scope, "bundle", row.bundle, row.account, now_ms)

@@ -15,7 +15,7 @@ from sync.registry.fleet.people import owing
 from sync.registry.reports.status import UnitStatus, unit_statuses
 
 MOST_LINES = 12
-"""Of each list: a screen has some forty lines."""
+"""Lines shown of each list: a screen has some forty."""
 _WORDS = {
     "locks_everybody_out": "the rules would lock everybody out",
     "rules_refused": "the rules were refused",

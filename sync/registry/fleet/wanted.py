@@ -49,7 +49,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """All layers, by item."""
+    """Every layer of every item."""
 
     layers: Mapping[str, tuple[Layer, ...]]
 
@@ -81,42 +81,41 @@ def want(store: Store, scope: str, item: str, value: Any, account: str, now_ms: 
     if item not in ITEMS:
         raise SyncError(f"what can be wanted is {', '.join(sorted(ITEMS))}; {item!r} is none of them")
     _check(item, value)
-    row = {"scope": scope, "item": item, "value": json.dumps(value, sort_keys=True)}
-    row_set = {**row, "account": account, "set_ms": now_ms}
+    text = None if value is None else json.dumps(value, sort_keys=True)
     with store.transaction() as db:
-        db.execute(sa.delete(wanted).where(wanted.c.scope == scope, wanted.c.item == item))
-        if value is not None:
-            db.execute(sa.insert(wanted).values(row_set))
+        set_layer(db, scope, item, text, account, now_ms)
     store.log_access(account, "want", 1, now_ms, f"{item} of {scope}")
 
 
+def set_layer(db: Connection, scope: str, item: str, value: str | None, account: str, now_ms: int) -> None:
+    """Replace one layer by `value` (JSON), or take it away where that is None."""
+    db.execute(sa.delete(wanted).where(wanted.c.scope == scope, wanted.c.item == item))
+    if value is not None:
+        row = {"scope": scope, "item": item, "value": value, "account": account, "set_ms": now_ms}
+        db.execute(sa.insert(wanted).values(row))
+
+
 TOLD = "told"
-"""Of one unit while a registry recovers: everybody whom it said it holds is known here. Nobody wants it."""
+"""No wish: while a registry recovers, it says of a unit that all whom it reported are known here."""
 
 
 def note_told(db: Connection, unit: UnitId, whole: bool, now_ms: int) -> None:
-    """Remember whether a unit's word about whom it holds is known here, all of it."""
-    scope = f"unit:{unit}"
-    db.execute(sa.delete(wanted).where(wanted.c.scope == scope, wanted.c.item == TOLD))
-    if whole:
-        row = {"scope": scope, "item": TOLD, "value": "true", "account": unit, "set_ms": now_ms}
-        db.execute(sa.insert(wanted).values(row))
+    """Keep whether all whom a unit reported are known here."""
+    set_layer(db, f"unit:{unit}", TOLD, "true" if whole else None, unit, now_ms)
 
 
 def end_recovery(db: Connection, without: frozenset[UnitId], now_ms: int) -> None:
-    """Ask no unit any more whom it holds, but those: what they said so far still counts."""
+    """Stop asking units whom they hold, except those in `without`, whose answers so far still count."""
     kept = {f"unit:{unit}" for unit in without}
-    stays = sa.and_(wanted.c.item.in_(("recovering", TOLD)), wanted.c.scope.in_(kept))
     of_it = wanted.c.item.in_(("recovering", TOLD))
-    db.execute(sa.delete(wanted).where(of_it, sa.not_(stays)))
+    db.execute(sa.delete(wanted).where(of_it, wanted.c.scope.not_in(kept)))
     asked = sa.select(wanted.c.scope).where(wanted.c.item == "recovering")
     for scope in sorted(kept - set(db.execute(asked).scalars())):
-        row = {"scope": scope, "item": "recovering", "value": "true", "account": "", "set_ms": now_ms}
-        db.execute(sa.insert(wanted).values(row))
+        set_layer(db, scope, "recovering", "true", "", now_ms)
 
 
 def forget_told(db: Connection) -> None:
-    """Ask anew: what units said in an earlier recovery counts no more."""
+    """Drop what units said in an earlier recovery."""
     db.execute(sa.delete(wanted).where(wanted.c.item == TOLD))
 
 

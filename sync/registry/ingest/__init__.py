@@ -1,1 +1,1 @@
-"""From a unit's batch to a receipt: verified, placed, stored, answered, by any number of workers."""
+"""Ingest, by any number of workers: batches are verified, placed, stored and answered with receipts."""

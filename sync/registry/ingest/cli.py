@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import json
 import logging
-import signal
 import threading
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from sync.service import journal
 from sync.service.command_line import DATABASE, FILE, host_and_port, wall_ms
 from sync.service.metrics import MetricsFile
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import stop_event
 from sync.transport.backoff import Backoff
 from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 
@@ -63,9 +63,7 @@ def worker_command(
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     signer = FileSigner.load(signing_key)
     opened = open_patiently(database, signer, stop)
     if opened is None:

@@ -1,4 +1,4 @@
-"""From messages to rows: verify without the database, then place, store and move on in one transaction."""
+"""Ingest of batches: verifies them without the database, then places and stores them in one transaction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from sync.transport.topics import unit_of
 EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03
 ASKED_S = 3.0
-"""So long a unit has, before events that are missing here count as gone: it may hold them still."""
+"""How long a unit may take to send again what is missing here, before that counts as a gap."""
 MAX_EARLY = 1000
 WORKER_CLOCK_TOLERANCE_MS = 10_000
 
@@ -145,7 +145,7 @@ class Ingest(Answers):
         ]
 
     def _check(self, messages: Sequence[tuple[str, bytes]], done: _Round) -> list[CheckedBatch]:
-        """The batches that hold together in themselves; what does not is counted, and said.
+        """The batches that are sound in themselves; others are counted, and raise alarms.
 
         One step for all of the round, then the next: a signature drives all other code out of the
         processor's caches, and what follows it costs twice as much when it is done message by message.
@@ -170,7 +170,7 @@ class Ingest(Answers):
     def _each(
         self, step: Callable[[UnitId, Given], Made], sent: Sequence[_Sent[Given]], done: _Round
     ) -> list[_Sent[Made]]:
-        """What a step makes of each message; those that it refuses are counted, and said."""
+        """What a step makes of each message; those that it refuses are counted, and raise alarms."""
         passed: list[_Sent[Made]] = []
         for unit, payload, given in sent:
             try:
@@ -249,7 +249,7 @@ class Ingest(Answers):
         return kept
 
     def _unexplained(self, db: Connection, done: _Round, now_ms: int) -> list[tuple[UnitId, Gap]]:
-        """Gaps but those before a readmitted unit's first batch: what lies there is in its earlier log."""
+        """The gaps, but those before a readmitted unit's first batch: these events are in its earlier log."""
         left = []
         for unit, gap in done.gaps:
             two = self._store.readmitted_by(db, unit) if gap.missing_from == 1 else None
@@ -303,7 +303,7 @@ class Ingest(Answers):
         return verdict.outcome
 
     def _may_come(self, db: Connection, unit: UnitId, size: int) -> bool:
-        """Whether the unit may still send what this registry has lost: it was put back from a backup, say."""
+        """Whether the unit may still send what is missing here, as after a restore from a backup."""
         if not size and self._store.readmitted_by(db, unit) is not None:
             return False  # what lies before is in its earlier log
         now_s = self._now_s()

@@ -1,5 +1,5 @@
-"""The way back for a unit whose log cannot go on: asked for by one person, approved by another."""
+"""A new log for a unit whose own cannot go on: one person asks, another approves."""
 
-from sync.registry.readmission.requests import REPLACE, approve, ask, closed_logs, listed
+from sync.registry.readmission.requests import REPLACE, approve, ask, listed
 
-__all__ = ["REPLACE", "approve", "ask", "closed_logs", "listed"]
+__all__ = ["REPLACE", "approve", "ask", "listed"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 from pathlib import Path
 
 import click
@@ -12,9 +10,7 @@ from sync.events import unit_id
 from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry import readmission
 from sync.registry.database.store import Store
-from sync.service.command_line import DATABASE, FILE, read_file, wall_ms
-
-ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")
+from sync.service.command_line import ACCOUNT, DATABASE, FILE, read_file, show, wall_ms
 
 
 @click.command("readmit")
@@ -64,5 +60,4 @@ def requests_command(database: str) -> None:
     Example:
       ostiary registry requests --database sqlite:///registry.db
     """
-    for row in readmission.listed(Store.open(database, create=False)):
-        click.echo(json.dumps(row))
+    show(readmission.listed(Store.open(database, create=False)), {}, as_json=True)

@@ -1,8 +1,8 @@
-"""The way back for a unit whose log cannot go on: a new log under its name, by two people, on record.
+"""A new log for a unit whose own cannot go on, by two people, on record.
 
-After a fork, a rewrite or a new disk the registry refuses a unit for good, for it cannot know which history
-is the true one. A person looks, asks for the unit to be let in again, and another one agrees. The log that
-there was is closed and kept under `site/unit~1`, with every signature in it; the next batch begins a new one.
+After a fork, a rewrite or a new disk the registry refuses a unit for good: it cannot know which history is
+true. One person asks for the unit to be let in again, another agrees. The old log is closed and kept under
+`site/unit~1`, with every signature in it; the next batch begins a new one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from sync.errors import SyncError
 from sync.events import UnitId
 from sync.registry.database.membership import vacate
 from sync.registry.database.schema import access, events, gaps, heads, requests, retained, retentions, units
-from sync.registry.database.store import Store, name_of
+from sync.registry.database.store import Store
+from sync.registry.database.transactions import insert
 from sync.registry.verification import Position
 
 READMIT, REPLACE = "readmit", "replace"
@@ -34,22 +35,17 @@ def ask(
 ) -> int:
     """Ask for `unit` to begin a new log, under the public key `key` (DER) where that changed.
 
-    With REPLACE its TPM and certificates stop counting too, and the name waits for another one. Returns the
+    With REPLACE its TPM and certificates are given up too, and the name is free for another TPM. Returns the
     request's number; nothing changes until another account approves it. Raises SyncError.
     """
     asked = {"why": why, "key": key.hex() if key else None}
     with store.transaction() as db:
         if db.execute(sa.select(units.c.unit).where(units.c.unit == unit)).one_or_none() is None:
             raise SyncError(f"{unit} is not registered; a new unit needs no readmission")
-        made = db.execute(
-            sa.insert(requests)
-            .values(
-                action=action, unit=unit, arguments=json.dumps(asked), account=account, requested_ms=now_ms
-            )
-            .returning(requests.c.id)
-        ).scalar_one()
+        row = {"action": action, "unit": unit, "account": account, "requested_ms": now_ms}
+        number = insert(db, requests, **row, arguments=json.dumps(asked))
         _on_record(db, account, f"asked to {action} {unit}: {why}", now_ms)
-    return int(made)
+    return number
 
 
 def approve(store: Store, number: int, *, account: str, now_ms: int) -> tuple[UnitId, str]:
@@ -96,13 +92,6 @@ def listed(store: Store, limit: int = 200) -> list[dict[str, Any]]:
     with store.reading() as db:
         found = db.execute(sa.select(requests).order_by(requests.c.id.desc()).limit(limit))
         return [{**row._mapping, "arguments": json.loads(row.arguments)} for row in found]
-
-
-def closed_logs(store: Store, unit: UnitId) -> list[str]:
-    """Names of a unit's earlier logs, oldest first; `export` takes them as it takes a unit's."""
-    with store.reading() as db:
-        names = db.execute(sa.select(units.c.unit).where(units.c.unit.like(f"{unit}~%"))).scalars()
-        return sorted((n for n in names if name_of(n) == unit), key=lambda name: int(name.rpartition("~")[2]))
 
 
 def _on_record(db: sa.Connection, account: str, what: str, now_ms: int) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from sync.errors import SyncError
 from sync.events import pseudonym
@@ -18,7 +16,7 @@ from sync.registry.database.store import Store
 from sync.registry.reports import export as exports
 from sync.registry.reports import status
 from sync.registry.reports.subject import about
-from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
+from sync.service.command_line import ACCOUNT, AS_JSON, DATABASE, FILE, read_file, show, wall_ms
 
 KEY_BYTES = 32
 TENANT_KEY = click.option(
@@ -31,13 +29,13 @@ TENANT_KEY = click.option(
 @click.argument("badge")
 @click.option("--tenant-key", required=True, type=FILE, help="The tenant's pseudonym key.")
 @click.option("--why", required=True, help="The case, request or ticket; it is on record.")
-@click.option("--account", default=getpass.getuser, help="Who asks; it is on record.")
+@ACCOUNT
 def pseudonym_command(database: str, badge: str, tenant_key: Path, why: str, account: str) -> None:
     """Say under which pseudonym a badge number stands in the events.
 
-    \\b
+    \b
     Example:
-      ostiary registry pseudonym 4711 --tenant-key tenant.key --why "request 2026-17" \\\\
+      ostiary registry pseudonym 4711 --tenant-key tenant.key --why "request 2026-17" \\
         --database sqlite:///registry.db
     """
     store = Store.open(database, create=False)
@@ -51,16 +49,16 @@ def pseudonym_command(database: str, badge: str, tenant_key: Path, why: str, acc
 @click.argument("person")
 @TENANT_KEY
 @click.option("--why", required=True, help="The case, request or ticket; it is on record.")
-@click.option("--account", default=getpass.getuser, help="Who asks; it is on record.")
+@ACCOUNT
 def person_command(database: str, person: str, tenant_key: Path | None, why: str, account: str) -> None:
     """Print everything that the registry holds about one person, as JSON Lines.
 
     PERSON is a pseudonym, or a badge number with --tenant-key. Events come first, then alarms, then who asked
     about them; with a badge number also what the fleet keeps of their enrolment.
 
-    \\b
+    \b
     Example:
-      ostiary registry person 4711 --tenant-key tenant.key --why "request 2026-17" \\\\
+      ostiary registry person 4711 --tenant-key tenant.key --why "request 2026-17" \\
         --database sqlite:///registry.db
     """
     store = Store.open(database, create=False)
@@ -80,19 +78,19 @@ def person_command(database: str, person: str, tenant_key: Path | None, why: str
 def access_command(database: str, account: str | None, limit: int, as_json: bool) -> None:
     """Show who read, exported, asked for or acknowledged what, newest first.
 
-    \\b
+    \b
     Example:
       ostiary registry access --account m.desk --database sqlite:///registry.db
     """
     found = status.accesses(Store.open(database, create=False), account, limit)
-    if as_json:
-        for row in found:
-            click.echo(json.dumps(row))
-        return
-    table = Table("time (UTC)", "account", "what", "rows", "about")
-    for row in found:
-        table.add_row(row["time"], row["account"], row["action"], str(row["rows"]), row["subject"] or "")
-    Console().print(table)
+    columns: dict[str, Callable[[dict[str, Any]], object]] = {
+        "time (UTC)": lambda row: row["time"],
+        "account": lambda row: row["account"],
+        "what": lambda row: row["action"],
+        "rows": lambda row: row["rows"],
+        "about": lambda row: row["subject"] or "",
+    }
+    show(found, columns, as_json)
 
 
 def _person(text: str, tenant_key: Path | None) -> uuid.UUID:

@@ -1,4 +1,4 @@
-"""Getting facts out: CSV and JSON Lines for people and programs, proof bundles for auditors."""
+"""Exports: CSV and JSON Lines for people and programs, log bundles for auditors."""
 
 from __future__ import annotations
 
@@ -21,33 +21,20 @@ from sync.registry.database.schema import events, gaps, heads, retained, retenti
 from sync.registry.database.store import Store, name_of
 
 COLUMNS = (
-    *(
-        "unit",
-        "sequence",
-        "received_ms",
-        "event_id",
-        "time_ms",
-        "door",
-        "kind",
-        "reason",
-        "attempt",
-        "person",
-    ),
-    *("phrase_llr", "speaker_llr", "spoof_llr", "keystore", "silent_alarm"),
-    *("boot", "monotonic_ms", "policy", "models", "timings", "count", "more_scores"),
-)
-"""Of a CSV file. In a cell, models are separated by blanks, timings and scores are JSON."""
+    "unit", "sequence", "received_ms", "event_id", "time_ms", "door", "kind", "reason", "attempt", "person",
+    "phrase_llr", "speaker_llr", "spoof_llr", "keystore", "silent_alarm", "boot", "monotonic_ms", "policy",
+    "models", "timings", "count", "more_scores",
+)  # fmt: skip
+"""The columns of a CSV file. Models are separated by blanks; timings and scores are JSON."""
 PAGE = 5000
 
 
-def rows(
-    store: Store, unit: UnitId | None = None, since_ms: int = 0, person: str | None = None
-) -> Iterator[dict[str, Any]]:
+def rows(store: Store, unit: UnitId | None = None, person: str | None = None) -> Iterator[dict[str, Any]]:
     """Events in order of arrival at the registry (all units), or in sequence (one unit): every field.
 
     `person` is a pseudonym: only what is about that person.
     """
-    query = sa.select(events.c.received_ms, events.c.body).where(events.c.received_ms >= since_ms)
+    query = sa.select(events.c.received_ms, events.c.body)
     if person is not None:
         query = query.where(events.c.person == person)
     if unit is not None:
@@ -60,7 +47,7 @@ def rows(
 
 
 def _whole(received_ms: int, body: bytes) -> dict[str, Any]:
-    """Everything from the signed body: the columns beside it are for searching, and nothing signs them."""
+    """An event's fields from its signed body: the table's other columns are unsigned, for searching."""
     record = Record.from_bytes(body)
     event = record.event
     timings = dataclasses.asdict(event.timings) if event.timings else None

@@ -1,4 +1,4 @@
-"""What an operator reads, computed from stored facts and a given time."""
+"""States of units, alarms, accesses: computed from stored facts and a given time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sync.registry.database.schema import access, alarms, refusals, units
 from sync.registry.database.store import Store
 
+MOST_ALARMS = 200
 SILENT_AFTER_MS = 3 * 60_000
 AHEAD_MS = 3_600_000
 """The asker's clock may be behind the workers' by as much."""
@@ -31,13 +32,18 @@ class UnitStatus:
     health_ms: int | None
     health: dict[str, Any]
     drifted: dict[str, tuple[Any, Any]]
-    """What the unit reports differently from what is desired: name -> (desired, reported)."""
+    """Name -> (desired, reported), where these differ."""
     backlog_ms: int | None = None
-    """Since when it has said that it holds events, while none has come."""
+    """Since when it has reported events of which none has come."""
+
+    @property
+    def heard_ms(self) -> int:
+        """When the unit was last heard, by our clock; 0 for never."""
+        return max(self.seen_ms or 0, self.health_ms or 0)
 
     @property
     def clock_off_ms(self) -> int:
-        """How far the unit's clock was ahead of ours (or a message was held up) in its last signed word."""
+        """How far the unit's clock was ahead of ours in its last health message, delay included."""
         told = self.health.get("time_ms")
         if self.health_ms is None or told is None or self.health.get("state") == "offline":
             return 0
@@ -50,20 +56,16 @@ def unit_statuses(store: Store, now_ms: int) -> list[UnitStatus]:
     return [unit_status(row, now_ms) for row in rows]
 
 
-def open_alarms(store: Store, limit: int = 200, since_id: int = 0) -> list[dict[str, Any]]:
-    """Alarms nobody has acknowledged, newest first."""
-    query = (
-        sa.select(alarms)
-        .where(alarms.c.acknowledged_ms.is_(None), alarms.c.id > since_id)
-        .order_by(alarms.c.id.desc())
-        .limit(limit)
-    )
+def open_alarms(store: Store) -> list[dict[str, Any]]:
+    """The newest `MOST_ALARMS` alarms that nobody has acknowledged, newest first."""
+    query = sa.select(alarms).where(alarms.c.acknowledged_ms.is_(None))
     with store.reading() as db:
-        return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query).all()]
+        rows = db.execute(query.order_by(alarms.c.id.desc()).limit(MOST_ALARMS)).all()
+    return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in rows]
 
 
 def acknowledge(store: Store, alarm_id: int, account: str, now_ms: int) -> bool:
-    """Somebody has looked at it; False when it does not exist or was acknowledged before."""
+    """Mark an alarm as seen by `account`; False where it does not exist or was acknowledged before."""
     with store.transaction() as db:
         done = db.execute(
             sa.update(alarms)
@@ -85,11 +87,11 @@ def accesses(store: Store, account: str | None = None, limit: int = 200) -> list
     return rows
 
 
-def refusal_counts(store: Store, since_day: int = 0) -> list[dict[str, Any]]:
-    """What was refused, per day, reason and unit."""
-    query = sa.select(refusals).where(refusals.c.day >= since_day).order_by(refusals.c.last_ms.desc())
+def refusal_counts(store: Store) -> list[dict[str, Any]]:
+    """What was refused, by day, reason and unit, newest first."""
     with store.reading() as db:
-        return [dict(row._mapping) for row in db.execute(query).all()]
+        rows = db.execute(sa.select(refusals).order_by(refusals.c.last_ms.desc())).all()
+    return [dict(row._mapping) for row in rows]
 
 
 def unit_status(row: Any, now_ms: int) -> UnitStatus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry.database.store import Store, month_of
 from sync.registry.retention.months import due, forget_before
-from sync.service.command_line import DATABASE, FILE, wall_ms
+from sync.service.command_line import ACCOUNT, DATABASE, FILE, wall_ms
 
 
 @click.command("retain")
@@ -22,7 +21,7 @@ from sync.service.command_line import DATABASE, FILE, wall_ms
     "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
 )
 @click.option("--signing-key", required=True, type=FILE, help="Signs the record of it: the receipts' (PEM).")
-@click.option("--account", default=getpass.getuser, help="Who deletes; it stands in the record.")
+@ACCOUNT
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retain_command(database: str, from_month: int, signing_key: Path, account: str, yes: bool) -> None:
     """Delete every event received before a month, on record; what is left still verifies.

@@ -23,7 +23,7 @@ from sync.registry.sinks.trust import LOCAL, sign, trusting
 FACILITY = 10
 """authpriv: security and authorisation."""
 _SEVERITIES = {"critical": (2, 10), "warning": (4, 6), "info": (6, 3)}
-"""Of syslog, and of CEF."""
+"""Severity -> (syslog's number, CEF's number)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _value(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """In one line: a door's name writes no second event."""
+    """Text on one line: a door's name must not begin a second event."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

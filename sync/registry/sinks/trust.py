@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from sync.errors import ProofError, SyncError
+from sync.errors import SyncError
 from sync.plain_file import check_plain, plain_text
 from sync.plain_words import why
+from sync.transport import tls_files
 
 MAX_SECRET_BYTES = 4096
 LEAST_SECRET = 16
@@ -22,7 +23,7 @@ SIGNATURE = "Ostiary-Signature"
 class Sink(Protocol):
     @property
     def name(self) -> str:
-        """Under which the registry remembers what this sink has got."""
+        """The registry keeps deliveries under this name."""
         ...
 
     def send(self, alarm: Mapping[str, Any]) -> None:
@@ -33,23 +34,12 @@ class Sink(Protocol):
 def sign(secret_file: Path, body: bytes, now_s: int) -> str:
     """`t=SECONDS,v1=HEX`: HMAC-SHA256 over "SECONDS." and the body, under the secret in the file.
 
-    The time is signed too, so that a receiver can refuse what somebody plays again later.
+    The time is signed too, so that a receiver can refuse a message that is sent again later.
     """
     key = secret(secret_file).encode()
     if len(key) < LEAST_SECRET:
         raise SyncError(f"{secret_file.name} needs a secret of at least {LEAST_SECRET} characters")
     return f"t={now_s},v1={hmac.new(key, f'{now_s}.'.encode() + body, hashlib.sha256).hexdigest()}"
-
-
-def check_signature(key: bytes, header: str, body: bytes, now_s: int, within_s: int = 300) -> None:
-    """What a receiver does. Raises ProofError for another secret, another body, or an old message."""
-    parts = dict(part.partition("=")[::2] for part in header.split(","))
-    when = parts.get("t", "")
-    if not when.isdigit() or abs(now_s - int(when)) > within_s:
-        raise ProofError("a message that is not from now")
-    right = hmac.new(key, f"{when}.".encode() + body, hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(right, parts.get("v1", "")):
-        raise ProofError("a message with a wrong signature")
 
 
 def secret(path: Path) -> str:
@@ -64,10 +54,12 @@ def secret(path: Path) -> str:
 def trusting(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
     """TLS that trusts `ca`, or the system; with our own certificate where the other side asks for one."""
     try:
-        check_plain(*(path for path in (ca, certificate, key) if path is not None))
-        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if ca is not None:
+            check_plain(ca)
+        context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            context.load_cert_chain(certificate, key)
+            with tls_files.explained(certificate, key or certificate):
+                tls_files.show(context, certificate, key or certificate)
     except (OSError, ssl.SSLError) as err:
         raise SyncError(f"the certificates in {ca.name if ca else 'the system'} cannot be used") from err
     return context

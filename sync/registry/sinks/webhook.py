@@ -35,6 +35,8 @@ class Webhook:
     secret_file: Path | None = None
     """Signs each message: the header `Ostiary-Signature`."""
     ca: Path | None = None
+    proxy: str = ""
+    """`http://HOST:PORT` on the way there; none is taken from the environment."""
     timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class Webhook:
         local = parts.hostname in LOCAL
         if parts.scheme != "https" and not (parts.scheme == "http" and local):
             raise SyncError(f"the webhook {self.name} must be an https address")
+        if self.proxy and urllib.parse.urlsplit(self.proxy).scheme != "http":
+            raise SyncError(f"the proxy of the webhook {self.name} is written http://HOST:PORT")
 
     def send(self, alarm: Mapping[str, Any]) -> None:
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"ostiary-alarm-{alarm['id']}"}
@@ -52,8 +56,11 @@ class Webhook:
             headers[SIGNATURE] = sign(self.secret_file, body, int(time.time()))
         request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - see above
         tls = urllib.request.HTTPSHandler(context=trusting(self.ca))
+        ways = {"http": self.proxy, "https": self.proxy} if self.proxy else {}
         try:
-            urllib.request.build_opener(_StayHere, tls).open(request, timeout=self.timeout_s).close()
+            urllib.request.build_opener(_StayHere, tls, urllib.request.ProxyHandler(ways)).open(
+                request, timeout=self.timeout_s
+            ).close()
         except urllib.error.HTTPError as err:
             raise SyncError(f"the webhook {self.name} answered {err.code}") from None
         except (urllib.error.URLError, OSError, HTTPException, ValueError) as err:

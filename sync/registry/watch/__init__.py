@@ -1,1 +1,1 @@
-"""What runs beside ingest until it is stopped: anomaly detection, alarms to their sinks, daily upkeep."""
+"""Runs beside ingest until stopped: anomaly detection, delivery of alarms, daily upkeep."""

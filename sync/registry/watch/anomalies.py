@@ -1,4 +1,4 @@
-"""Looks for what no single event shows: bursts, one voice in two places, odd hours, silent units, hoarders.
+"""Finds what no single event shows: bursts, one voice in two places, odd hours, silence, bulk reading.
 
 `Detector.step` takes what has arrived since the last step and raises alarm rows in the same transaction, so
 a detector that is killed neither misses an event nor counts one twice.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,7 +21,7 @@ from sync.registry.reports.status import UnitStatus, unit_statuses
 from sync.registry.verification import Alarm
 from sync.registry.watch import baseline
 from sync.registry.watch.rules import SILENT_ALARM, Rule, tail_probability
-from sync.registry.watch.silence import Silence, heard_ms
+from sync.registry.watch.silence import Silence
 
 WATERMARK = "anomalies"
 SETTLE_MS = 3000
@@ -29,7 +29,7 @@ SETTLE_MS = 3000
 HOUR_MS = 3_600_000
 MAX_EVIDENCE = 20
 MAX_KEPT = 1000
-"""Of one group: an attacker who makes more than this has been noticed long before."""
+"""Events kept of one group; an attacker who makes more has been noticed long before."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -177,27 +177,22 @@ class Detector:
                     "stored": unit.size,
                     "written": unit.health.get("sequence"),
                 }
-                key = f"{backlog.name} {unit.unit} {unit.backlog_ms}"
-                raised.append(Alarm(backlog.name, backlog.severity, unit.unit, key, evidence, lasting=True))
+                raised.append(_lasting(backlog, unit.unit, unit.backlog_ms, evidence))
             if clock and unit.state == "online" and abs(unit.clock_off_ms) > clock.window_s * 1000:
                 evidence = {"off_ms": unit.clock_off_ms}
-                key = f"{clock.name} {unit.unit} {now_ms // (24 * HOUR_MS)}"
-                raised.append(Alarm(clock.name, clock.severity, unit.unit, key, evidence, lasting=True))
+                raised.append(_lasting(clock, unit.unit, now_ms // (24 * HOUR_MS), evidence))
             until_ms = unit.health.get("certificate_ms")
             if ends and until_ms and until_ms - now_ms < ends.days * 24 * HOUR_MS:
-                evidence = {"until_ms": until_ms}
-                key = f"{ends.name} {unit.unit} {until_ms}"
-                raised.append(Alarm(ends.name, ends.severity, unit.unit, key, evidence, lasting=True))
+                raised.append(_lasting(ends, unit.unit, until_ms, {"until_ms": until_ms}))
             if drift and unit.drifted and unit.state == "online":
                 evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
-                key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"
-                raised.append(Alarm(drift.name, drift.severity, unit.unit, key, evidence, lasting=True))
+                raised.append(_lasting(drift, unit.unit, sorted(unit.drifted.items()), evidence))
         return raised
 
     def _silent(
         self, statuses: Sequence[UnitStatus], silence: Rule | None, outage: Rule | None, now_ms: int
     ) -> list[Alarm]:
-        """Of each unit that is silent by itself or said that it stops; one alarm where nobody is heard."""
+        """One alarm for each unit that is silent by itself or has stopped; one where nobody is heard."""
         alone = [unit for unit in statuses if unit.state == "silent"]
         raised = []
         if outage:
@@ -206,14 +201,12 @@ class Detector:
             alone, outages = self._silence.look(statuses, now_ms)
             for one in outages:
                 evidence: dict[str, Any] = {"last_ms": one.last_ms, "units": one.units}
-                key = f"{outage.name} {one.site or 'everything'} {one.last_ms}"
-                made = Alarm(outage.name, outage.severity, None, key, evidence, lasting=True, site=one.site)
-                raised.append(made)
+                made = _lasting(outage, None, f"{one.site or 'everything'} {one.last_ms}", evidence)
+                raised.append(replace(made, site=one.site))
         if silence:
             for unit in (*alone, *(unit for unit in statuses if unit.state == "offline")):
-                evidence = {"last_ms": heard_ms(unit), "state": unit.state}
-                key = f"{silence.name} {unit.unit} {heard_ms(unit)}"
-                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence, lasting=True))
+                evidence = {"last_ms": unit.heard_ms, "state": unit.state}
+                raised.append(_lasting(silence, unit.unit, unit.heard_ms, evidence))
         return raised
 
     def _accounts(self, db: Connection, now_ms: int) -> list[Alarm]:
@@ -224,13 +217,12 @@ class Detector:
             window = rule.window_s * 1000
             for account, total in baseline.access_since(db, now_ms - window).items():
                 if total >= rule.threshold:
-                    key = f"{rule.name} {account} {now_ms // window}"
                     evidence = {"account": account, "rows": total, "window_s": rule.window_s}
-                    raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
+                    raised.append(_lasting(rule, None, f"{account} {now_ms // window}", evidence))
         return raised
 
     def _revocations(self, db: Connection, now_ms: int) -> list[Alarm]:
-        """Who throws revoked units off the broker is watched by another process: this one."""
+        """Raise an alarm where `ostiary fleet serve` no longer throws revoked units off the broker."""
         looked = Looked.read(db)
         if looked is None:
             return []
@@ -243,8 +235,7 @@ class Detector:
             ahead = looked.checked_ms - now_ms > HOUR_MS
             if soon or ahead or now_ms - looked.checked_ms > rule.window_s * 1000:
                 evidence = {"checked_ms": looked.checked_ms, "until_ms": looked.until_ms}
-                key = f"{rule.name} {'ahead' if ahead else looked.checked_ms}"
-                raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
+                raised.append(_lasting(rule, None, "ahead" if ahead else looked.checked_ms, evidence))
         return raised
 
     def _longest_ms(self) -> int:
@@ -258,3 +249,9 @@ class Detector:
                 memory[key] = [seen for seen in memory[key] if seen.received_ms >= oldest]
                 if not memory[key]:
                     del memory[key]
+
+
+def _lasting(rule: Rule, unit: str | None, about: object, evidence: dict[str, Any]) -> Alarm:
+    """An alarm about a state that lasts; `about` tells it from others of the same rule and unit."""
+    key = " ".join(map(str, (rule.name, *([unit] if unit else []), about)))
+    return Alarm(rule.name, rule.severity, unit, key, evidence, lasting=True)

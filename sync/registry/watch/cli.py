@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -21,11 +19,12 @@ from sync.registry.watch.upkeep import Upkeep, listen
 from sync.service import journal
 from sync.service.command_line import DATABASE, FILE
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import stop_event
 
 log = logging.getLogger(__name__)
 
 LISTENS_S = 900.0
-"""So long every unit has said something, however rarely it does."""
+"""Every unit reports within this time, however rarely it does."""
 
 
 @click.command("watch")
@@ -69,6 +68,7 @@ def watch_command(
       type = "webhook"
       url = "https://desk.example/hooks/ostiary"
       token_file = "/etc/ostiary/desk.token"
+      proxy = "http://proxy.example:3128"           # if one lies between; HTTPS_PROXY is not asked
       [[sink]]
       type = "email"
       host = "mail.example"
@@ -91,9 +91,7 @@ def watch_command(
         raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
     signer = FileSigner.load(signing_key) if signing_key else None
     found, sinks = load_rules(rules), load_sinks(sink_file) if sink_file else []
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     opened = open_once(database) if once else open_patiently(database, signer, stop)
     if opened is None:
         return

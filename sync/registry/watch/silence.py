@@ -1,4 +1,4 @@
-"""Decides which silent units are alarms of their own; where nobody is heard at all, it is one alarm.
+"""Tells units that are silent by themselves from outages of a site or of everything.
 
 A broker or a line that is away makes every unit behind it silent. That is one alarm, of a site or of
 everything. A unit has its own once it stays silent after others are heard again.
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from sync.registry.reports.status import SILENT_AFTER_MS, UnitStatus
 
 QUIET_AFTER_MS = 90_000
-"""Units report each minute: so long without a word of anybody, and it may not be the unit."""
+"""Units report each minute: where none was heard for so long, the line may be at fault and not a unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Nobody of `site` is heard, or nobody at all where it is None. `last_ms`: when somebody was, last."""
+    """No unit of `site` is heard, or none at all where it is None; `last_ms` is when one was, last."""
 
     site: str | None
     units: int
@@ -26,7 +26,7 @@ class Outage:
 
 @dataclass(slots=True)
 class Silence:
-    """`least_units` is how many it takes to speak of a site."""
+    """`least_units` is how many silent units of a site make an outage."""
 
     least_units: int
     _away: dict[str, int] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Silence:
         for site, members in self._groups(due, now_ms):
             silent = [unit for unit in members if unit.state == "silent"]
             if len(members) >= self.least_units and len(silent) == len(members):
-                outages.append(Outage(site, len(silent), max(map(heard_ms, silent))))
+                outages.append(Outage(site, len(silent), max(unit.heard_ms for unit in silent)))
                 self._away.update((unit.unit, now_ms) for unit in silent)
             elif not self._quiet(members, now_ms):
                 alone += [unit for unit in silent if self._own(unit, now_ms)]
@@ -51,7 +51,7 @@ class Silence:
     def _groups(
         self, due: Sequence[UnitStatus], now_ms: int
     ) -> list[tuple[str | None, Sequence[UnitStatus]]]:
-        """All together while nobody is heard, else site by site."""
+        """Units by site; all of them in one group while none is heard."""
         sites: dict[str, list[UnitStatus]] = {}
         for unit in due:
             sites.setdefault(unit.site, []).append(unit)
@@ -64,13 +64,8 @@ class Silence:
         if len(members) < self.least_units:
             return False
         apart_ms = max(1500 * (unit.health.get("every_s") or 0) for unit in members)
-        return now_ms - max(map(heard_ms, members)) > max(QUIET_AFTER_MS, apart_ms)
+        return now_ms - max(unit.heard_ms for unit in members) > max(QUIET_AFTER_MS, apart_ms)
 
     def _own(self, unit: UnitStatus, now_ms: int) -> bool:
         away_ms = self._away.get(unit.unit)
         return away_ms is None or now_ms - away_ms >= SILENT_AFTER_MS
-
-
-def heard_ms(unit: UnitStatus) -> int:
-    """When a unit was heard last, by our clock; 0 for never."""
-    return max(unit.seen_ms or 0, unit.health_ms or 0)

@@ -1,7 +1,7 @@
-"""What `ostiary registry watch` does once a day: months past their retention go, and alarms long dealt with.
+"""Once a day `ostiary registry watch` deletes months past their retention and alarms long dealt with.
 
-What is deleted is gone, and what says that it is time to is a clock. So nothing goes on the word of this
-machine's alone: units have signed times of their own, and two of them must know of these days.
+A wrong clock would delete too much, and nothing brings it back. So nothing goes on this machine's clock
+alone: two units must have signed something of these days.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 WITNESSED_MS = 2 * DAY_MS
-"""So long ago at most units may have signed something: a week-end without a network is caught up with."""
+"""Units must have signed something within this time: a week-end without a network is allowed."""
 
 
 def listen(store: Store, clock: BelievedClock, before: Mapping[UnitId, int] | None) -> dict[UnitId, int]:
@@ -51,7 +51,7 @@ def doubt(told: Mapping[UnitId, int], now_ms: int) -> str:
 
 
 class Upkeep:
-    """Deletes once a day what has its time behind it, and says so when it may not."""
+    """Deletes once a day what is past its time, and raises an alarm where it may not."""
 
     def __init__(
         self, store: Store, signer: Signer | None, *, keep_months: int | None, keep_alarms: int | None

@@ -1,7 +1,7 @@
-"""The certificate that a TPM's maker put beside its endorsement key, as it is in the field.
+"""Reads and grades the certificate that a TPM's maker put beside the endorsement key.
 
-Padded, oddly encoded, or missing: the raw bytes are kept. What cannot be read lowers the trust and is said;
-what can be read and belongs to another key is a copy, and is refused.
+In the field it is padded, oddly encoded, or missing; the raw bytes are kept. One that cannot be read lowers
+the grade, with the reason; one of another key was copied, and is refused.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _missing(
     roots: Sequence[x509.Certificate],
     now: dt.datetime,
 ) -> str:
-    """Why no maker vouches for it; empty when one does."""
+    """Why no trusted maker vouches for the key; empty where one does."""
     if leaf is None:
         return "the TPM has no endorsement certificate"
     if found is None:
@@ -193,7 +193,7 @@ def _missing(
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate, raw: bytes | None = None) -> bool:
-    """Whether `issuer` signed it. `raw` is what it was read from, where that may have been put in order."""
+    """Whether `issuer` signed it. `raw` is what it was read from, perhaps put in order since."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         if raw is None or certificate.public_bytes(Encoding.DER) in raw:

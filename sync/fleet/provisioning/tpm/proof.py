@@ -1,4 +1,4 @@
-"""What a TPM says about its keys, and how a stranger checks it. Pure: bytes in, no TPM needed.
+"""Checks what a TPM states about its keys. Pure: bytes in, no TPM needed.
 
 A key in a TPM is known by its public area, whose hash is its *name*. The endorsement key (EK) is the TPM's
 own; the attestation key (AK) is restricted, so it signs only what the TPM itself states. A credential is
@@ -13,18 +13,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-os.environ.setdefault("TSS2_LOG", "all+none")  # its complaints come to us as return codes
+os.environ.setdefault("TSS2_LOG", "all+none")  # its errors come to us as return codes
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from tpm2_pytss import TPM2B_NAME, TPM2B_PUBLIC, TSS2_Exception
 from tpm2_pytss.constants import TPM2_ALG, TPM2_ST, TPMA_OBJECT
 from tpm2_pytss.types import TPMS_ATTEST
 from tpm2_pytss.utils import make_credential
 
+from sync.cose import ES256, der_signature
 from sync.errors import MalformedError, ProofError
 
 MAX_PUBLIC_BYTES = 1024
@@ -65,7 +64,7 @@ class TpmKey:
 
 
 def read_key(raw: bytes, purpose: str) -> TpmKey:
-    """A key meant for `purpose`, made in a TPM that it cannot leave: if the TPM vouches for these bytes.
+    """A key for `purpose` that was made in a TPM and cannot leave it, provided that the TPM certifies it.
 
     Raises MalformedError for anything but one public area, ProofError for the wrong attributes.
     """
@@ -119,7 +118,7 @@ class Statement:
 def verify_certified(
     statement: Statement, subject: TpmKey, attestation: ec.EllipticCurvePublicKey, nonce: bytes
 ) -> None:
-    """`subject` is in the TPM of `attestation`, which says so in answer to `nonce`. Raises ProofError."""
+    """Check that the TPM of `attestation` holds `subject`, stated for `nonce`. Raises ProofError."""
     found = _stated(statement, attestation, nonce, TPM2_ST.ATTEST_CERTIFY)
     if not hmac.compare_digest(bytes(found.attested.certify.name), subject.name):
         raise ProofError(
@@ -127,20 +126,12 @@ def verify_certified(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Quoted:
-    """These PCR values, in this boot, on this TPM. `resets` counts unclean ones too."""
-
-    values: Mapping[int, bytes]
-    clock_ms: int
-    resets: int
-    restarts: int
-
-
 def verify_quote(
     statement: Statement, values: Mapping[int, bytes], attestation: ec.EllipticCurvePublicKey, nonce: bytes
-) -> Quoted:
-    """The TPM of `attestation` states exactly these PCR values (SHA-256) for `nonce`. Raises ProofError.
+) -> None:
+    """Check that the TPM of `attestation` states exactly these PCR values (SHA-256) for `nonce`.
+
+    Raises ProofError.
 
     A quote proves nothing about whose TPM it is: the key has to be known.
     """
@@ -158,8 +149,6 @@ def verify_quote(
     composite = hashlib.sha256(b"".join(values[pcr] for pcr in sorted(values))).digest()
     if bytes(found.attested.quote.pcrDigest) != composite:
         raise ProofError("the quote covers other PCR values than it comes with")
-    clock = found.clockInfo
-    return Quoted(dict(values), int(clock.clock), int(clock.resetCount), int(clock.restartCount))
 
 
 def _stated(
@@ -169,9 +158,8 @@ def _stated(
     # (TPM 2.0 Part 2, 10.12.8)
     if len(statement.attest) > MAX_STATEMENT_BYTES or len(statement.signature) != 64:
         raise MalformedError("this is not a TPM's statement and an ES256 signature")
-    r, s = (int.from_bytes(half, "big") for half in (statement.signature[:32], statement.signature[32:]))
     try:
-        attestation.verify(encode_dss_signature(r, s), statement.attest, ec.ECDSA(hashes.SHA256()))  # 1
+        attestation.verify(der_signature(statement.signature), statement.attest, ES256)  # 1
     except InvalidSignature as err:
         raise ProofError("the TPM's statement is not signed by its attestation key") from err
     try:
