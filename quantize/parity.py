@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from quantize.errors import QuantizeError
 from quantize.speech import Clip
 
@@ -28,7 +28,6 @@ PIECE_S = 3
 FLIPS, FLIPS_LIMIT = "parity_decision_flips", "parity_decision_flips_limit"
 """The share of decisions that turned over, and its upper limit."""
 
-Wave = npt.NDArray[np.float32]
 _DIGITS = 6
 
 

@@ -1,8 +1,8 @@
 """A recording played at a door: loudspeaker, room, clock, noise and the door's microphone. NumPy alone.
 
-A simulation for tests and for weights: the loudspeaker is a band limit, resonances and a soft non-linearity;
-the room is direct sound and a decaying tail (Polack 1988) whose share grows with distance. Training the
-network uses a richer one (`quantize/train/speech/replay.py`).
+A simulation for tests and for fitting weights: the loudspeaker is a band limit, resonances and a soft
+non-linearity; the room is direct sound and a decaying tail (Polack 1988) whose share grows with distance.
+The live check is trained on a richer one (`quantize/train/speech/replay.py`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.audio.utterance import SAMPLE_RATE_HZ
-
-Wave = npt.NDArray[np.float32]
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 
 
 @dataclass(frozen=True, slots=True)
 class Loudspeaker:
-    """What plays it."""
+    """The device that plays the recording."""
 
     low_hz: float = 200.0
     high_hz: float = 7_000.0
@@ -35,7 +32,7 @@ class Loudspeaker:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where it stands."""
+    """The room in which it plays."""
 
     decay_s: float = 0.3
     """To -60 dB."""
@@ -51,7 +48,7 @@ class Playback:
     room: Room = Room()
     snr_db: float = 25.0
     clock: float = 1.0
-    """Of the player against the recorder's: 1.01 is one per cent fast, and higher."""
+    """Speed of the player over that of the recorder: 1.01 plays one per cent faster, and higher."""
     gain: float = 0.7
 
     def __call__(self, wave: Wave, rng: np.random.Generator) -> Wave:

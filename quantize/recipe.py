@@ -23,9 +23,9 @@ class Artefact:
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     version: str = ""
-    """Overrides the version that would be made from the file's hash."""
+    """In place of a version made from the file's hash; empty for that."""
     source: Mapping[str, str] = field(default_factory=dict)
-    """What the file was made from, beside the recipe's upstream sources."""
+    """Sources of the file besides the recipe's upstream ones."""
     calibration_set: str = ""
     """SHA-256 of the speech that its quantiser learned from; empty when it learned nothing."""
 
@@ -43,6 +43,7 @@ class BuildContext:
     """The files already made, by role: those of the roles that a recipe comes `after`."""
 
     def source(self, name: str) -> Path:
+        """The verified upstream file `name`, fetched where it is not here yet. Raises QuantizeError."""
         if self.origin and self.folder is None:
             self.progress(f"downloading {name} from its origin", 0.0)
             return fetch_from_origin(name)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from bench.runtimes import timed, waves
+from bench.checks.runtimes import timed, waves
 from device.model_store.calibration import Calibration
 from device.model_store.sessions import OnnxSession, Session, TfliteSession
 from device.models.features import kaldi_fbank

@@ -45,7 +45,7 @@ class Spread:
 class Latency:
     """From the frame that ends speech to the decision; the endpoint's wait for silence is not in it.
 
-    words, speaker, spoof and beside overlap: `judge` is all of them, `total` adds endpointer and policy.
+    words, speaker, spoof and context overlap: `judge` is all of them, `total` adds endpointer and policy.
     """
 
     seconds: float

@@ -23,8 +23,8 @@ from quantize.bench.speech import Sentence
 from sync.plain_file import LARGE_BYTES, plain_text
 
 REPOSITORY = Path(__file__).parents[2]
-WORKER = REPOSITORY / "bench" / "peer_worker.py"
-REQUIREMENTS = REPOSITORY / "bench" / "peers-requirements.txt"
+WORKER = REPOSITORY / "bench" / "peers" / "worker.py"
+REQUIREMENTS = REPOSITORY / "bench" / "peers" / "requirements.txt"
 ENVIRONMENT = REPOSITORY / ".venv-peers"
 WITHOUT_DEPENDENCIES = "Resemblyzer==0.1.4"
 INSTALL_TIMEOUT_S = 3600.0

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from device.access.policy import Thresholds
+from device.evidence.enrolled import ENROLMENT_PHRASES
+from device.models.speaker import MIN_ENROLMENT
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate.campaigns.chapter import campaign_lines
@@ -22,6 +24,7 @@ from quantize.evaluate.door.heard import CONDITIONS
 from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.figures.machine import describe_machine
 from quantize.evaluate.figures.named import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TFLITE_MODEL
+from quantize.evaluate.inspection.chapter import inspection_lines
 from quantize.evaluate.recordings.manifest import (
     MANIFEST_LIMIT_BYTES,
     ROOM,
@@ -34,16 +37,19 @@ from quantize.evaluate.report.result import Provenance, Report
 from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.splices.measure import RENDITIONS
 from quantize.evaluate.succession.chapter import succession_lines
+from sync.durable import replace_file
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
-"""Parts that need the segmentation, an optional model, and minutes: made when they are asked for."""
+"""Only when asked for: they take minutes and need the segmentation, which is an optional model."""
 ATTEMPTS = "attempts"
 """Only when asked for: every recording is heard under a dozen conditions."""
 SPLICES = "splices"
 CAMPAIGNS = "campaigns"
+EVIDENCE = "evidence"
+"""How far `ostiary inspect` may be believed."""
 SUCCESSION = "succession"
 SPEAKER_MODELS = (PRODUCT_MODEL, TFLITE_MODEL, FLOAT_MODEL, PEER_MODEL)
 
@@ -72,7 +78,7 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TFLITE_MODEL, FLOAT_MODEL, PEER_MODEL)
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, SUCCESSION, CAMPAIGNS, *CONVERSATIONS)),
+    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, SUCCESSION, CAMPAIGNS, EVIDENCE, *CONVERSATIONS)),
     help="One part only; may be repeated. All but the first three only when they are named.",
 )
 @click.option(
@@ -113,13 +119,13 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TFLITE_MODEL, FLOAT_MODEL, PEER_MODEL)
     default=0,
     show_default=True,
     type=click.IntRange(0, 1_000_000),
-    help="Clips of noise, babble, music and silence that no phrase may pass for.",
+    help="Clips of noise, babble, music and silence; none may pass for a phrase.",
 )
 @click.option(
     "--keep",
     "kept",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where measurements of whole attempts are kept, so that a second run takes seconds. No sound is.",
+    help="Keeps measurements of whole attempts here, without any sound: a second run takes seconds.",
 )
 @click.option(
     "--heard",
@@ -128,6 +134,19 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TFLITE_MODEL, FLOAT_MODEL, PEER_MODEL)
     help="With --only attempts: under this condition; may be repeated. All of them otherwise.",
 )
 @click.option("--no-attacks", is_flag=True, help="With --only attempts: people and strangers alone.")
+@click.option(
+    "--fitted-people",
+    is_flag=True,
+    help="With --only attempts: the people that calibrations are fitted on, to look for causes.",
+)
+@click.option(
+    "--enrolled-by",
+    "phrases",
+    default=ENROLMENT_PHRASES,
+    show_default=True,
+    type=click.IntRange(MIN_ENROLMENT, 20),
+    help="With --only attempts: by how many recordings people are enrolled who have as many.",
+)
 @click.option(
     "--mixtures",
     default=48,
@@ -166,6 +185,8 @@ def evaluate(
     kept: Path | None,
     heard: tuple[str, ...],
     no_attacks: bool,
+    fitted_people: bool,
+    phrases: int,
     as_json: bool,
 ) -> None:
     """Error rates of the door's own checks over a manifest of recordings.
@@ -192,7 +213,7 @@ def evaluate(
         words=WordsEngine(words_model),
         conversations=_conversations(manifest, root, mixtures, streams, conversations, only),
         kept=kept,
-        scope=Scope(heard, attacks=not no_attacks),
+        scope=Scope(heard, attacks=not no_attacks, fitted=fitted_people, phrases=phrases),
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)
@@ -229,12 +250,9 @@ def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or the old file: a reader never finds half a report."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        replace_file(path, text.encode(), 0o644)
     except OSError as err:
         raise QuantizeError(f"cannot write {path}: {why(err)}; choose another --out") from err
 
@@ -267,17 +285,23 @@ def _tell(report: Report, out: Path) -> None:
         for title, counted in report.phrase.attempts.items():
             for name, found in counted.items():
                 click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
-    for line in (*attempt_lines(report.attempts), *campaign_lines(report.campaigns)):
+    told = (*attempt_lines(report.attempts), *campaign_lines(report.campaigns))
+    for line in (*told, *inspection_lines(report.inspection)):
         click.echo(line)
     if report.splices:
         for name, cell in report.splices.cells.items():
             click.echo(
-                f"splice {name:<16} one accepted {_percent(cell.one.value)} of {cell.one.trials:,}, best of "
-                f"{RENDITIONS} {_percent(cell.best.value)}; by the live check alone "
+                f"splice {name:<16} one accepted {_percent(cell.one.value)} of {cell.one.trials:,} (at once "
+                f"{_percent(cell.at_once.value)}), best of {RENDITIONS} {_percent(cell.best.value)}; without "
+                f"a second phrase {_percent(cell.first.value)}, by the live check alone "
                 f"{_percent(cell.live_alone.value)}"
             )
-        for name, refused in report.splices.people.items():
-            click.echo(f"splice people {name:<14} refused {_percent(refused.value)} of {refused.trials:,}")
+        for name, refused in report.splices.people_refused.items():
+            asked = report.splices.people_asked[name]
+            click.echo(
+                f"splice people {name:<14} asked once more {_percent(asked.value)}, refused "
+                f"{_percent(refused.value)} of {refused.trials:,}"
+            )
     if report.succession:
         for line in succession_lines(report.succession):
             click.echo(line)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from device.access.policy import Thresholds
+from device.access.rules.levels import LEVELS
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.campaigns.measure import DOORS, CampaignsResult, prints
@@ -45,6 +46,7 @@ from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.door.whole import Scope, whole_attempts
 from quantize.evaluate.figures.named import FLOAT_MODEL, PRODUCT_MODEL, TFLITE_MODEL
+from quantize.evaluate.inspection.measure import InspectionResult, evaluate_inspection
 from quantize.evaluate.recordings.manifest import Recording
 from quantize.evaluate.recordings.trials import SpeakerPlan, phrase_trials, speaker_plan
 from quantize.evaluate.report.result import Comparison, Provenance, Report
@@ -154,10 +156,17 @@ def evaluate_all(
     if "splices" in plan.parts:
         check = open_spoof(plan.models_dir)
         versions["spoof"] = check.version
-        bars_of = (plan.thresholds.live_llr, plan.thresholds.joins_llr or 0.0)
         heard = [*recordings, *plan.noises]
         kept = plan.kept / "word-borders.json" if plan.kept else None
-        splices = evaluate_splices(heard, root, check, bars_of, bars.bar, plan.replicates, kept)
+        splices = evaluate_splices(
+            heard, root, check, LEVELS["standard"].thresholds, bars.bar, plan.replicates, kept
+        )
+    inspection: InspectionResult | None = None
+    if "evidence" in plan.parts:
+        check = open_spoof(plan.models_dir)
+        versions["spoof"] = check.version
+        kept = plan.kept / "word-borders.json" if plan.kept else None
+        inspection = evaluate_inspection(recordings, root, check, bars.bar, plan.replicates, kept)
     succession = None
     if "succession" in plan.parts:
         succession = _succession(recordings, plan, reader, bars, versions)
@@ -165,7 +174,7 @@ def evaluate_all(
     if "campaigns" in plan.parts:
         seen = prints(recordings, root, DOORS, bars.bar)
         campaigns = measure_campaigns(seen, DOORS, bars.bar, plan.replicates)
-    every = (speaker, spoof, phrase, whole, splices, diarization, changes, succession, campaigns)
+    every = (speaker, spoof, phrase, whole, splices, diarization, changes, succession, campaigns, inspection)
     if not any(every):
         raise QuantizeError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
@@ -175,7 +184,7 @@ def evaluate_all(
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
             complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
-            diarization, changes, splices, succession, campaigns,
+            diarization, changes, splices, succession, campaigns, inspection,
         )  # fmt: skip
 
     return report

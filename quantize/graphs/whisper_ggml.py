@@ -19,14 +19,12 @@ import numpy.typing as npt
 
 from device.models.words.log_mel import BINS, WINDOW, mel_filters
 from quantize.errors import QuantizeError
-from quantize.upstream.ctranslate2 import read_ctranslate2
+from quantize.upstream.checkpoint import read_tensors
 from quantize.upstream.tokenizer import read_vocabulary
-from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
 
-MAX_SOURCE_BYTES = 1 << 30
 MAGIC = 0x67676D6C
 BLOCK = 32
 GGML_F32, GGML_F16 = 0, 1
@@ -108,9 +106,7 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
     chosen = _HALF if weights == "f16" else FORMATS.get(weights)
     if chosen is None:
         raise QuantizeError(f"unknown weight format {weights!r}; choose f16 or one of {', '.join(FORMATS)}")
-    if source_model_bin.stat().st_size > MAX_SOURCE_BYTES:
-        raise QuantizeError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
-    tensors = read_ctranslate2(plain_bytes(source_model_bin, NETWORK_BYTES))
+    tensors = read_tensors(source_model_bin)
     vocabulary = read_vocabulary(tokenizer_json)
     partial = out_path.with_name(out_path.name + ".part")
     try:
@@ -119,7 +115,7 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
             file_type = chosen.file_type + (0 if weights == "f16" else 1000 * QUANTISATION_VERSION)
             out.write(struct.pack("<12i", MAGIC, *shape, file_type))
             out.write(struct.pack("<2i", BINS, WINDOW // 2 + 1))
-            out.write(mel_filters().tobytes())
+            out.write(mel_filters().astype("<f4").tobytes())
             out.write(struct.pack("<i", len(vocabulary)))
             for token in vocabulary:
                 out.write(struct.pack("<I", len(token)) + token)

@@ -51,7 +51,7 @@ def prove_resemblyzer(
     embedded = []
     for number, session in enumerate((exact, OnnxSession(network))):
         progress("comparing with float", 0.5 * number)
-        voice = Resemblyzer.of(session, "under test")
+        voice = Resemblyzer(session, "under test")
         embedded.append(np.stack([voice.embed(wave) for wave in waves]))
     return embedding_parity(
         "Resemblyzer in INT8", embedded[0], embedded[1], DECISION_COSINE, MIN_COSINE, most_flips

@@ -22,7 +22,7 @@ from quantize.upstream.checkpoint import read_tensors, tensors_hash
 from quantize.upstream.sources import source
 
 NAME = "speaker"
-"""Of the file that keeps what was learned."""
+"""Stem of the file that keeps the learned ranges."""
 MIN_COSINE = 0.99
 DECISION_COSINE = 0.55
 """Near the default threshold: where a changed decision would be felt."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.audio.utterance import Wave
 from device.model_store.pick import VARIANT_SOURCE
 from device.model_store.sessions import Array, OnnxSession, Session, TfliteSession
 from device.models.spoof.detector import INPUT as SPOOF_INPUT
 from device.models.spoof.detector import SpoofCard
 from device.models.spoof.features import spoof_features
 from quantize.networks import speaker
-from quantize.parity import MAX_FLIPS_LIMIT, Wave, decisions, demand, pieces
+from quantize.parity import MAX_FLIPS_LIMIT, decisions, demand, pieces
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
 from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower

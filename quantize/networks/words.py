@@ -24,10 +24,9 @@ from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import MAX_FLIPS_LIMIT, decisions, demand
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
 from quantize.speech import Clip, parity_speech
-from quantize.upstream.ctranslate2 import read_ctranslate2
+from quantize.upstream.checkpoint import read_tensors
 from quantize.upstream.sources import source
 from quantize.upstream.tokenizer import read_specials, read_vocabulary
-from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 DRIFT = "parity_llr_drift_mean"
 MIN_COSINE = 0.99
@@ -41,7 +40,7 @@ NEAR_PHRASES, WRONG_PHRASES = 3, 12
 """For each recording: those with a word replaced or every word, and what others say."""
 END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 LANGUAGE = ("<|en|>", "<|transcribe|>")
-"""What a model of many languages is told in between."""
+"""Prompt tokens that a model of many languages gets between these two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Upstream:
             ordinary = words[: numbers[END]]
         except KeyError as err:
             raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
-        return cls(read_ctranslate2(plain_bytes(model, NETWORK_BYTES)), ordinary, prompt)
+        return cls(read_tensors(model), ordinary, prompt)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, and the prompt's."""

@@ -1,10 +1,9 @@
-"""What a release's models answer to the self-test's recordings: written once, asked on every unit."""
+"""Writes how a release's models answer the self-test's recordings; every unit then asks its own models."""
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,7 @@ from device.model_store.processor import processor_class
 from device.model_store.sessions import OnnxSession
 from device.models.second_words_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
 from device.models.second_words_answers import SecondAnswers
-from device.models.segmentation import SETS, SegmentationModel
+from device.models.segmentation import SegmentationModel
 from device.models.segmentation_answers import SegmentationAnswers, means_of
 from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_of
 from device.models.speaker import SpeakerModel
@@ -26,6 +25,7 @@ from quantize.networks import segmentation, words_base
 from quantize.release.build import build
 from quantize.release.proven import Proven
 from quantize.upstream.fetch import fetch, sha256_of
+from sync.durable import replace_file
 
 ANSWERS_FILE = Path(__file__).parents[1] / "self-test.json"
 
@@ -67,7 +67,7 @@ SECOND_HEARD = "goforward.raw"
 
 
 def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers:
-    """What the models of `bundle` answer here. Raises SelfTestError where a recording is missing."""
+    """The answers of the models of `bundle` on this machine. Raises SelfTestError without the recordings."""
     names = sorted({*SAID, *LIVE, *(name for names in VOICES.values() for name in names)})
     missing = [name for name in names if not (folder / name).is_file()]
     hashes = {name: "" if name in missing else sha256_of(folder / name) for name in names}
@@ -96,11 +96,11 @@ def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers
 
 
 def write_answers(path: Path = ANSWERS_FILE) -> None:
-    """What the models of this checkout answer, built anew; for a release, on the machine that proves it."""
+    """Build the models of this checkout anew and write what they answer, on the machine that proves them."""
     with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
         roles = [role for roles in CHECKS.values() for role in roles]
         build(Path(work), only=roles, proven=dict.fromkeys(roles, Proven()))
-        path.write_bytes(answer(Bundle.open(Path(work)), reference()).to_bytes())
+        replace_file(path, answer(Bundle.open(Path(work)), reference()).to_bytes(), 0o644)
 
 
 def write_segmentation_answers(path: Path = segmentation.ANSWERS) -> None:
@@ -108,15 +108,12 @@ def write_segmentation_answers(path: Path = segmentation.ANSWERS) -> None:
     with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
         network = Path(work) / "segmentation.onnx"
         segmentation.build_segmentation(fetch("pyannote-segmentation"), network, lambda text, done: None)
-        asked = SegmentationAnswers(
-            sha256_of(network),
-            SEGMENTED,
-            sha256_of(RECORDINGS / SEGMENTED),
-            (0.0,) * len(SETS),
-            SEGMENTATION_TOLERANCE,
-        )
-        means = means_of(SegmentationModel(OnnxSession(network), ""), asked.wave(RECORDINGS))
-        path.write_bytes(replace(asked, means=tuple(round(float(mean), 4) for mean in means)).to_bytes())
+        sha256 = sha256_of(RECORDINGS / SEGMENTED)
+        wave = recordings_of({SEGMENTED: sha256})[SEGMENTED]
+        found = means_of(SegmentationModel(OnnxSession(network), ""), wave)
+        means = tuple(round(float(mean), 4) for mean in found)
+        answers = SegmentationAnswers(sha256_of(network), SEGMENTED, sha256, means, SEGMENTATION_TOLERANCE)
+        replace_file(path, answers.to_bytes(), 0o644)
 
 
 def write_second_answers(path: Path = words_base.ANSWERS) -> None:
@@ -124,7 +121,7 @@ def write_second_answers(path: Path = words_base.ANSWERS) -> None:
     roles = (BASE_ENCODER_ROLE, BASE_ROLE)
     with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
         build(Path(work), only=roles, proven=dict.fromkeys((*roles, SECOND_ANSWERS_ROLE), Proven()))
-        path.write_bytes(second_answers(Bundle.open(Path(work))).to_bytes())
+        replace_file(path, second_answers(Bundle.open(Path(work))).to_bytes(), 0o644)
 
 
 def second_answers(bundle: Bundle, folder: Path = RECORDINGS) -> SecondAnswers:

@@ -1,8 +1,7 @@
 """The proof of a release: every model is built anew and compared with float, on one class of processor.
 
 A report says which machine it was and stays in the repository (`quantize/proof`). On a second class of
-processor the same bytes are proven again: what differs there is how the machine multiplies, not what is in
-the file.
+processor the same bytes are proven again, for such a machine may multiply otherwise.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from quantize.release.build import chosen_recipes
 from quantize.release.catalogue import RECIPES
 from quantize.release.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.upstream.fetch import sha256_of
+from sync.durable import replace_file
 from sync.plain_file import plain_bytes
 
 PROOF_FOLDER = Path(__file__).parents[1] / "proof"
@@ -124,8 +124,8 @@ def prove_models(
             # At once: a model that strays does not take with it what was proven before.
             report = Report(processor, describe_machine(), date, tools, dict(sorted(files.items())))
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(report.to_bytes())
+            replace_file(path, report.to_bytes(), 0o644)
             if release:
                 known[recipe.role] = Proven(sha256, metrics)
-                proven_file.write_bytes(proven_bytes(known))
+                replace_file(proven_file, proven_bytes(known), 0o644)
     return report

@@ -1,1 +1,1 @@
-"""Trains, calibrates and exports the networks that are our own; the only place that needs PyTorch."""
+"""Retrains the live check for a new attack, calibrates and exports it; nothing else needs PyTorch."""

@@ -1,10 +1,13 @@
-"""From a trained network to ONNX and to INT8, checked against what was trained before anything is kept."""
+"""From the trained networks to one ONNX graph, and from that to INT8."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
@@ -18,46 +21,51 @@ from onnxruntime.quantization import (
 )
 
 from device.models.spoof.features import BINS, PICTURES, SHALLOW
-from quantize.train.networks.moments import CELL_BINS, CELL_FRAMES, HEARD
+from quantize.train.networks.moments import CELL_BINS, CELL_FRAMES, HEARD, Layer, Moments, Residual
+from quantize.train.networks.network import Texture
 from sync.plain_file import plain_path
 
 INPUT, OUTPUT = "features", "logits"
 OPSET = 17
+Features = Sequence[npt.NDArray[np.float32]]
+"""Of some waves, (PICTURES, BINS, frames) each."""
 STEP_ANSWERS = ("step.logits", "step.weights")
 IN_FLOAT = ("level", "patch", "texture", *STEP_ANSWERS)
-"""A picture's choice, the patches (20 KB; in eight bits they alone double the drift), and the answers."""
+"""Left in float: the choice of a picture, the patches (20 KB; in eight bits they alone double the drift), and
+the answers."""
 
 
 class _Graph:
-    def __init__(self):
-        self.nodes, self.weights = [], []
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
 
-    def const(self, name, value):
-        array = np.ascontiguousarray(np.asarray(value, np.asarray(value).dtype))
-        self.weights.append(numpy_helper.from_array(array, name))
+    def const(self, name: str, value: npt.ArrayLike) -> str:
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def add(self, op, inputs, name, **attributes):
+    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
 
-def _array(tensor):
-    return tensor.detach().contiguous().numpy().astype(np.float32)
+def _array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    values: npt.NDArray[np.float32] = tensor.detach().contiguous().numpy().astype(np.float32)
+    return values
 
 
-def build(texture, moments, shares) -> onnx.ModelProto:
+def build(texture: Texture, moments: Moments, shares: Mapping[str, float]) -> onnx.ModelProto:
     """Both networks as an ONNX graph: features (batch, PICTURES, BINS, frames) -> logits (batch, 2).
 
-    The first logit is the first network's of synthesis; the second mixes both networks' of a loudspeaker by
-    `shares` ("loudspeaker" for the first network's, "moments").
+    The first logit is the first network's for synthesis; the second is the sum of both networks' for a
+    loudspeaker, weighted by `shares`: "loudspeaker" weighs the first network's, "moments" the second's.
     """
     g = _Graph()
     given = _texture(g, texture)
     kept = g.const("texture.share", np.array([[1.0, shares["loudspeaker"]]], np.float32))
     mixed = g.const("moments.share", np.array([[0.0, shares["moments"]]], np.float32))
-    beside = g.add("Mul", [_moments(g, moments), mixed], "moments.weighed")
-    g.add("Add", [g.add("Mul", [given, kept], "texture.weighed"), beside], OUTPUT)
+    second = g.add("Mul", [_moments(g, moments), mixed], "moments.weighed")
+    g.add("Add", [g.add("Mul", [given, kept], "texture.weighed"), second], OUTPUT)
     graph = helper.make_graph(
         g.nodes,
         "ostiary-spoof",
@@ -71,14 +79,22 @@ def build(texture, moments, shares) -> onnx.ModelProto:
     return model
 
 
-def _conv(g, x, weight, bias, name, pads=(0, 0), strides=(1, 1)):
+def _conv(
+    g: _Graph,
+    x: str,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    name: str,
+    pads: Sequence[int] = (0, 0),
+    strides: Sequence[int] = (1, 1),
+) -> str:
     inputs = [x, g.const(name + ".w", _array(weight)), g.const(name + ".b", _array(bias))]
     shape = list(weight.shape[2:])
     return g.add("Conv", inputs, name, kernel_shape=shape, pads=[*pads, *pads], strides=list(strides))
 
 
-def _texture(g, net):
-    """The shallow level picture alone, then patches, bands, moments over time and the heads."""
+def _texture(g: _Graph, net: Texture) -> str:
+    """The shallow level picture alone, then patches, bands, mean and spread over time, and the heads."""
     only_level = torch.zeros(1, PICTURES, 1, 1)
     only_level[0, SHALLOW] = 1.0
     level = _conv(g, INPUT, only_level, torch.zeros(1), "level")
@@ -107,20 +123,20 @@ def _texture(g, net):
     return g.add("Gemm", [x, g.const("out.w", last), g.const("out.b", bias)], "texture", transB=1)
 
 
-def _moments(g, net):
-    """Training has time before frequency, the pictures frequency before time: every kernel is turned.
+def _moments(g: _Graph, net: Moments) -> str:
+    """Every kernel is transposed: training has time before frequency, the pictures frequency before time.
 
-    Cells and the layer over them are one convolution whose stride is the cell; the picture that it does not
-    hear has no weight.
+    Cells and the layer over them become one convolution whose stride is the cell; the unused picture gets
+    zero weights.
     """
 
-    def layer(x, one, name, relu=True):
+    def layer(x: str, one: Layer, name: str, relu: bool = True) -> str:
         weight, bias = one.folded()
         pads, strides = one.conv.padding[::-1], one.conv.stride[::-1]
         x = _conv(g, x, weight.transpose(2, 3), bias, name, pads, strides)
         return g.add("Relu", [x], name + ".relu") if relu else x
 
-    def residual(x, one, name):
+    def residual(x: str, one: Residual, name: str) -> str:
         inner = layer(layer(x, one.first, name + ".first"), one.second, name + ".second", relu=False)
         return g.add("Relu", [g.add("Add", [x, inner], name + ".sum")], name + ".relu")
 
@@ -138,19 +154,19 @@ def _moments(g, net):
     return g.add("ReduceSum", [g.add("Mul", [logits, shares], "step.weighed"), axes], "moments", keepdims=0)
 
 
-class _Features(CalibrationDataReader):
-    def __init__(self, features):
+class _Features(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, features: Features) -> None:
         self._left = iter(features)
 
-    def get_next(self):
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         one = next(self._left, None)
         return None if one is None else {INPUT: one[None]}
 
 
-def quantise(float_path: Path, int8_path: Path, features) -> None:
-    """Static QDQ, per-channel weights, of all convolutions and of the heads' wide part but `IN_FLOAT`.
+def quantise(float_path: Path, int8_path: Path, features: Features) -> None:
+    """Write the INT8 graph: static QDQ, per-channel weights, of every Conv and Gemm outside `IN_FLOAT`.
 
-    Rounding shifts each pooled number a little, always the same way; the heads' centre takes that back.
+    Rounding shifts each pooled number a little, always the same way; moving the heads' centre undoes that.
     """
     quantize_static(
         float_path,
@@ -172,20 +188,21 @@ def quantise(float_path: Path, int8_path: Path, features) -> None:
     onnx.save(model, str(int8_path))
 
 
-def _pooled(path: Path, features) -> np.ndarray:
-    """What the heads see, before it is centred: shape (files, pooled)."""
+def _pooled(path: Path, features: Features) -> npt.NDArray[np.float32]:
+    """The heads' input before it is centred: shape (files, pooled)."""
     model = onnx.load(str(plain_path(path)))
     model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.FLOAT, None))
     opened = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.stack([opened.run(["pooled"], {INPUT: f[None]})[0][0] for f in features])
 
 
-def session(path: Path, threads: int = 1):
+def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """The graph in `path`, opened on the processor."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
 
 
-def session_scores(opened, features) -> np.ndarray:
-    """Bona-fide-positive scores (synthetic head, loudspeaker head), shape (n, 2)."""
+def session_scores(opened: onnxruntime.InferenceSession, features: Features) -> npt.NDArray[np.float32]:
+    """Scores against synthesis and against a loudspeaker, higher for bona fide: shape (n, 2)."""
     return np.array([-opened.run([OUTPUT], {INPUT: f[None]})[0][0] for f in features])

@@ -48,6 +48,8 @@ class _Global:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
+    """Where numbers lie in the checkpoint: `numel` of them, of one type, under a key."""
+
     dtype: np.dtype[Any]
     key: str
     numel: int
@@ -55,6 +57,8 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
+    """A contiguous tensor inside a storage, `offset` numbers from its beginning."""
+
     storage: Storage
     offset: int
     shape: tuple[int, ...]

@@ -10,7 +10,6 @@ that is modulated like talk, in rooms among voices. A probe may be heard whole, 
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,22 +19,18 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-from device.audio import QualityError, load_utterance
-from device.audio.utterance import Utterance
-from device.errors import DeviceError
-from device.evidence.voice_in_noise import NOISY_SNR_DB
+from device.audio.utterance import Utterance, Wave
+from device.evidence.voice.in_noise import NOISY_SNR_DB
 from device.model_store import slots
 from device.models.speaker import SpeakerModel
 from device.settings import models_dir
 from quantize.evaluate.checks.scoring import Bars
-from quantize.evaluate.door.whole import surroundings, ward_sounds
 from quantize.evaluate.figures.calibrate import fits
-from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
 from quantize.evaluate.recordings.trials import ENROLMENT_FILES, speaker_plan
 from quantize.playback import Room, pink, reverberate, rms
-from research.fits.conditions import NOISES, Sounds, rendered
+from research.fits.conditions import Sounds, at_the_door
 
 PLACES = ("clean", "room", "babble", "ward")
 MOST = 3
@@ -46,7 +41,6 @@ SCALE, OFFSET, THRESHOLD_LLR = 32.3069, -14.5706, 3.0
 GIVEN_BACK = (0.0, 0.5)
 LEAST_BLOCKS = 60
 
-Wave = npt.NDArray[np.float32]
 Embedding = npt.NDArray[np.float32]
 Embedded = dict[str, Embedding]
 Templates = Mapping[str, Mapping[str, float]]
@@ -70,17 +64,6 @@ class Person:
     enrolled: list[Embedded]
     knocks: dict[str, list[Embedded]]
     """By place."""
-
-
-def heard(recording: Recording, place: str, sounds: Sounds) -> Utterance | None:
-    """Through the door's endpointer; None where it would not be judged."""
-    file = io.BytesIO()
-    wave = np.clip(rendered(recording, place, sounds), -1.0, 32767 / 32768)
-    soundfile.write(file, wave, 16_000, format="WAV", subtype="PCM_16")
-    try:
-        return load_utterance(file.getvalue())
-    except (QualityError, DeviceError):
-        return None
 
 
 def standing_out(wave: Wave, range_db: float) -> Wave:
@@ -137,7 +120,9 @@ def measured(recordings: Sequence[Recording], sounds: Sounds, model: SpeakerMode
             by[one.speaker].append(one)
     by = {who: files for who, files in by.items() if len(files) >= 2}
     clean = {
-        who: [u.wave() for r in plan.enrolments[who][:ENROLMENT_FILES] if (u := heard(r, "clean", sounds))]
+        who: [
+            u.wave() for r in plan.enrolments[who][:ENROLMENT_FILES] if (u := at_the_door(r, "clean", sounds))
+        ]
         for who in by
     }
     people = {}
@@ -156,7 +141,8 @@ def measured(recordings: Sequence[Recording], sounds: Sounds, model: SpeakerMode
                 else [files[round(a)] for a in np.linspace(0, len(files) - 1, MOST)]
             )
             knocks = {
-                place: [probe(u, model) for r in chosen if (u := heard(r, place, sounds))] for place in PLACES
+                place: [probe(u, model) for r in chosen if (u := at_the_door(r, place, sounds))]
+                for place in PLACES
             }
             if len(enrolled) >= 2:
                 people[who] = Person(files[0].folder, enrolled, knocks)
@@ -206,14 +192,9 @@ def line(name: str, found: Mapping[str, tuple[list[float], list[float]]]) -> str
 def main(manifest: Path, root: Path, keep: Path) -> None:
     """Print each way by place: refused, strangers in (both at LLR 3), refused at 0.1 % of strangers."""
     if not keep.exists():
-        recordings, noises = read_manifest(manifest, root), read_manifest(manifest, root, (NOISE,))
-        sounds = Sounds(
-            surroundings(recordings, noises, root),
-            ward_sounds(noises)[0],
-            [noise.path for noise in noises if noise.folder in NOISES],
-        )
+        sounds = Sounds.of(manifest, root)
         model = SpeakerModel.open(slots.active(models_dir()))
-        keep.write_bytes(pickle.dumps(measured(recordings, sounds, model)))
+        keep.write_bytes(pickle.dumps(measured(read_manifest(manifest, root), sounds, model)))
     people: dict[str, Person] = pickle.loads(keep.read_bytes())  # noqa: S301 - written by this very command
     first = llrs(people, TEMPLATES["as recorded"], "whole")
     counts = {place: (len(own), len(others)) for place, (own, others) in first.items()}

@@ -3,36 +3,37 @@
     python -m research.fits.conditions --manifest M.tsv --root DIR --keep FILE [--write]
 
 People on whom calibrations may be fitted say up to three recordings each: as recorded, in rooms, beside other
-voices, ward sounds and noise. A quantile regression puts the LLR's zero where REFUSED of them are refused.
+voices, ward sounds and noise. A quantile regression puts the LLR's zero where REFUSED of them are refused,
+and the LLR is stretched so that its lowest TAIL become rare by e for each unit.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-from device.audio import QualityError, load_utterance
-from device.audio.utterance import Quality
+from device.audio import load_utterance
+from device.audio.utterance import Quality, Utterance, Wave
 from device.errors import DeviceError
 from device.evidence import conditioned
 from device.evidence.conditioned import Place
 from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
-from quantize.evaluate.checks.opened import open_spoof
+from quantize.evaluate.checks.opened import open_spoof, spoof_code
 from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door.heard import Surroundings
+from quantize.evaluate.door.measure import wav
 from quantize.evaluate.door.whole import surroundings, ward_sounds
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
@@ -41,6 +42,10 @@ from quantize.playback import Room, pink, reverberate, rms
 
 REFUSED = 0.025
 """Of people, in every place."""
+TAIL = 0.05
+"""Of people, the lowest, that tell how much of an LLR the moved score is."""
+BARS_LLR = (1.0, 2.0)
+"""What the levels `drugs` and `max` ask for."""
 PLACES = ("clean", "room", "babble", "ward", "noise")
 CORPORA = ("an4", "so762", "so762_child", "libri", "indian_english")
 NOISES = ("noise", "noise_misc", "noise_esc10")
@@ -49,7 +54,6 @@ LEVEL = 0.06
 STEPS = 80
 TABLE = Path(conditioned.__file__).with_name("conditions.toml")
 
-Wave = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
 
@@ -70,6 +74,16 @@ class Sounds:
     around: Surroundings
     ward: Sequence[str]
     noises: Sequence[str]
+
+    @classmethod
+    def of(cls, manifest: Path, root: Path) -> Self:
+        """What the manifest lists. Raises QuantizeError where it lists nobody or no noise."""
+        recordings, noises = read_manifest(manifest, root), read_manifest(manifest, root, (NOISE,))
+        return cls(
+            surroundings(recordings, noises, root),
+            ward_sounds(noises)[0],
+            [noise.path for noise in noises if noise.folder in NOISES],
+        )
 
 
 def rendered(recording: Recording, place: str, sounds: Sounds) -> Wave:
@@ -100,6 +114,14 @@ def rendered(recording: Recording, place: str, sounds: Sounds) -> Wave:
     )
 
 
+def at_the_door(recording: Recording, place: str, sounds: Sounds) -> Utterance | None:
+    """The recording in that place as the door's endpointer finds it; None where it would not be judged."""
+    try:
+        return load_utterance(wav(rendered(recording, place, sounds)))
+    except DeviceError:
+        return None
+
+
 def _piece(wave: Wave, length: int, dice: np.random.Generator) -> Wave:
     start = int(dice.integers(len(wave)))
     return np.take(wave, np.arange(start, start + length), mode="wrap")
@@ -128,18 +150,22 @@ def people(recordings: Sequence[Recording]) -> list[Recording]:
 def measured(
     recordings: Sequence[Recording], sounds: Sounds, detector: SpoofDetector, keep: Path
 ) -> list[Heard]:
-    """Every recording in every place that the door would judge; what is in `keep` is not heard again."""
+    """Every recording in every place that the door would judge; what this detector said stands in `keep`."""
     known: dict[tuple[str, str], dict[str, Any]] = {}
+    detector_in_use = f"{detector.version} {spoof_code()}"
     if keep.exists():
         for line in keep.read_text("utf-8").splitlines():
             row = json.loads(line)
+            if row.get("detector") != detector_in_use:
+                continue
             known[row["path"], row["place"]] = row
     asks = [(recording, place) for recording in recordings for place in PLACES]
     with Bars() as bars, keep.open("a", encoding="utf-8") as out:
         progress = bars.bar("people in places", len(asks))
         for recording, place in asks:
             if (recording.path, place) not in known:
-                row = {"path": recording.path, "place": place, **_one(recording, place, sounds, detector)}
+                named = {"detector": detector_in_use, "path": recording.path, "place": place}
+                row = {**named, **_one(recording, place, sounds, detector)}
                 known[recording.path, place] = row
                 out.write(json.dumps(row) + "\n")
             progress()
@@ -152,18 +178,15 @@ def measured(
 
 
 def _one(recording: Recording, place: str, sounds: Sounds, detector: SpoofDetector) -> dict[str, Any]:
-    file = io.BytesIO()
-    wave = np.clip(rendered(recording, place, sounds), -1.0, 32767 / 32768)
-    soundfile.write(file, wave, 16_000, format="WAV", subtype="PCM_16")
-    try:
-        utterance = load_utterance(file.getvalue())
-        return {"llr": detector.llr(utterance.wave()), "quality": asdict(utterance.quality)}
-    except (QualityError, DeviceError):
-        return {"llr": None, "quality": None}
+    utterance = at_the_door(recording, place, sounds)
+    if utterance is not None:
+        with suppress(DeviceError):
+            return {"llr": detector.llr(utterance.wave()), "quality": asdict(utterance.quality)}
+    return {"llr": None, "quality": None}
 
 
 def design(heard: Sequence[Heard]) -> Array:
-    """(n, 3): what the shift weighs."""
+    """(n, 3): one, noise and echo of each place, which the shift weighs."""
     places = [Place.of(one.quality) for one in heard]
     return np.array([(1.0, place.noise, place.echo) for place in places])
 
@@ -187,16 +210,22 @@ def fit(heard: Sequence[Heard]) -> Array:
     return np.asarray(-low_quantile(design(heard), llrs, REFUSED).round(3))
 
 
+def stretch(llrs: Array) -> float:
+    """How fast people become rare below their lowest TAIL, in natural log per unit; to three digits."""
+    edge = np.quantile(llrs, TAIL)
+    return round(float(1.0 / (edge - llrs[llrs < edge]).mean()), 3)
+
+
 def moved(heard: Sequence[Heard], shift: Array) -> Array:
-    """The LLRs as the door has them."""
+    """The LLRs as the door has them, but for their stretch."""
     return np.asarray(np.array([one.llr for one in heard]) + design(heard) @ shift)
 
 
-def refused(heard: Sequence[Heard], llrs: Array) -> dict[str, str]:
-    """Share refused at zero by place, of how many."""
+def refused(heard: Sequence[Heard], llrs: Array, bar_llr: float = 0.0) -> dict[str, str]:
+    """Share refused at a threshold by place, of how many."""
     places = np.array([one.place for one in heard])
     return {
-        place: f"{np.mean(llrs[places == place] < 0):.1%} of {int((places == place).sum())}"
+        place: f"{np.mean(llrs[places == place] < bar_llr):.1%} of {int((places == place).sum())}"
         for place in PLACES
     }
 
@@ -206,8 +235,8 @@ def half_of(path: str) -> int:
     return int(hashlib.sha256("/".join(path.split("/")[:2]).encode()).hexdigest(), 16) % 2
 
 
-def table(shift: Array, points: Mapping[str, float], detector: str, origin: str) -> str:
-    """conditions.toml."""
+def table(shift: Array, wider: float, points: Mapping[str, float], detector: str, origin: str) -> str:
+    """The text of conditions.toml."""
     lines = [
         "# What moves the live check's LLR by place. Written by `python -m research.fits.conditions`.",
         f'version = "places-{datetime.now(UTC):%Y%m%d}"',
@@ -216,6 +245,7 @@ def table(shift: Array, points: Mapping[str, float], detector: str, origin: str)
         "",
         "[shift]",
         *(f"{name} = {value:.3f}" for name, value in zip(("always", "noise", "echo"), shift, strict=True)),
+        f"stretch = {wider:.3f}",
         "",
         "[operating_points]",
         *(f"{name} = {value:.3f}" for name, value in points.items()),
@@ -230,14 +260,8 @@ def table(shift: Array, points: Mapping[str, float], detector: str, origin: str)
 @click.option("--write", is_flag=True, help="Write device/evidence/conditions.toml.")
 def main(manifest: Path, root: Path, keep: Path, write: bool) -> None:
     """Fit the shifts, and print who is refused: of everybody, and of the half that each fit left out."""
-    recordings, noises = read_manifest(manifest, root), read_manifest(manifest, root, (NOISE,))
-    sounds = Sounds(
-        surroundings(recordings, noises, root),
-        ward_sounds(noises)[0],
-        [noise.path for noise in noises if noise.folder in NOISES],
-    )
     detector = open_spoof(models_dir())
-    heard = measured(people(recordings), sounds, detector, keep)
+    heard = measured(people(read_manifest(manifest, root)), Sounds.of(manifest, root), detector, keep)
     click.echo(f"as the detector has it: {refused(heard, np.array([one.llr for one in heard]))}")
     for half in (0, 1):
         kept = [one for one in heard if half_of(one.path) != half]
@@ -246,9 +270,12 @@ def main(manifest: Path, root: Path, keep: Path, write: bool) -> None:
     shift = fit(heard)
     llrs = moved(heard, shift)
     click.echo(f"fitted on all: {refused(heard, llrs)}")
-    points = {f"bpcer_{share}": float(np.quantile(llrs, share / 100)) for share in (1, 3, 5)}
+    wider = stretch(llrs)
+    for bar_llr in BARS_LLR:
+        click.echo(f"where {bar_llr:g} is asked for: {refused(heard, wider * llrs, bar_llr)}")
+    points = {f"bpcer_{share}": wider * float(np.quantile(llrs, share / 100)) for share in (1, 3, 5)}
     origin = f"quantile regression, {len(heard)} renderings of {len({one.path for one in heard})} recordings"
-    text = table(shift, points, detector.version, f"{origin} of people with an even SHA-256")
+    text = table(shift, wider, points, detector.version, f"{origin} of people with an even SHA-256")
     click.echo(text)
     if write:
         TABLE.write_text(text, encoding="utf-8")

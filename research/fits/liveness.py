@@ -10,7 +10,6 @@ device/liveness/weights.toml.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +22,15 @@ import numpy.typing as npt
 
 import device.liveness
 from device.audio import QualityError, Utterance, load_utterance
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.liveness import Fingerprint, Fingerprinter, consistency
 from device.liveness.search import Index, best_line
 from device.settings import models_dir
 from quantize.evaluate.checks.opened import open_speaker
 from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.figures.calibrate import Linear, fit, fits
+from quantize.evaluate.figures.intervals import Share
+from quantize.evaluate.figures.metrics import cllr
 from quantize.evaluate.figures.named import PRODUCT_MODEL
 from quantize.evaluate.recordings.manifest import Recording, read_manifest
 from quantize.playback import random_playback
@@ -41,8 +42,6 @@ PHRASE_S = 2.5
 FIT_PRIOR = 0.5
 SECRET = bytes(32)
 """Any secret: scores do not depend on it."""
-
-Wave = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +60,10 @@ class Pool:
 
     scores: list[float]
     speakers: list[str]
+
+    def add(self, score: float, one: Heard) -> None:
+        self.scores.append(score)
+        self.speakers.append(one.recording.unit)
 
     def half(self, fitting: bool) -> npt.NDArray[np.float64]:
         chosen = [s for s, who in zip(self.scores, self.speakers, strict=True) if fits(who) == fitting]
@@ -91,7 +94,7 @@ def main(
     most: int | None,
     write: bool,
 ) -> None:
-    """Fit the weights beside the network and say how they do on speakers kept apart."""
+    """Fit the weights of the context checks and print their errors on speakers kept apart."""
     recordings = [
         r
         for r in read_manifest(manifest, root)
@@ -103,7 +106,8 @@ def main(
     with Bars() as bars:
         heard = load(root, recordings, bars)
         new, played = reuse(heard, rng, playbacks, bars)
-        whole, spliced = constancy(heard, models or models_dir(), rng, bars)
+        voice = open_speaker(PRODUCT_MODEL, models or models_dir(), Path())
+        whole, spliced = constancy(heard, voice, rng, bars)
     reuse_map = _report("reuse", new, played, "new people", "playbacks")
     _repeats(heard, retakes, reuse_map)
     consistency_map = _report("consistency", whole, spliced, "one voice", "splices of two")
@@ -154,25 +158,22 @@ def reuse(heard: Sequence[Heard], rng: np.random.Generator, playbacks: int, bars
 
 
 def constancy(
-    heard: Sequence[Heard], models: Path, rng: np.random.Generator, bars: Bars, most: int = 240
+    heard: Sequence[Heard], voice: consistency.Embedder, rng: np.random.Generator, bars: Bars, most: int = 240
 ) -> tuple[Pool, Pool]:
     """(cosines of the halves of one recording, of splices of two people's)."""
-    voice = open_speaker(PRODUCT_MODEL, models, Path())
     long = [one for one in heard if len(_speech(one)) >= 2 * consistency.MIN_HALF_S * SAMPLE_RATE_HZ]
     chosen = [long[i] for i in rng.permutation(len(long))[:most]]
     progress = bars.bar("halves", 2 * len(chosen))
-    whole: list[float] = []
-    spliced: list[float] = []
+    whole, spliced = Pool([], []), Pool([], [])
     for one, other in zip(chosen, chosen[1:] + chosen[:1], strict=True):
         progress(), progress()
         speech = _speech(one)
-        whole.append(consistency.score(voice, speech) or 0.0)
+        whole.add(consistency.score(voice, speech) or 0.0, one)
         if one.recording.unit != other.recording.unit:
             half = len(speech) // 2
             joined = np.concatenate([speech[:half], _speech(other)[-half:]])
-            spliced.append(consistency.score(voice, joined) or 0.0)
-    units = [one.recording.unit for one in chosen]
-    return Pool(whole, units), Pool(spliced, units[: len(spliced)])
+            spliced.add(consistency.score(voice, joined) or 0.0, one)
+    return whole, spliced
 
 
 def _speech(one: Heard) -> Wave:
@@ -191,24 +192,18 @@ def _report(name: str, good: Pool, bad: Pool, what_good: str, what_bad: str) -> 
     person, attack = fitted.llr(good.half(False)), fitted.llr(bad.half(False))
     click.echo(
         f"{name}: llr = {float(fitted.weights[0]):.3f} * score + {fitted.offset:.3f}; speakers kept apart: "
-        f"Cllr {_cllr(person, attack):.2f} bit (1 says nothing), "
-        f"{_rate(person < 0)} of {what_good} below 0, {_rate(attack >= 0)} of {what_bad} at 0 or above; "
+        f"Cllr {cllr(person, attack):.2f} bit (1 says nothing), "
+        f"{_share(person < 0)} of {what_good} below 0, {_share(attack >= 0)} of {what_bad} at 0 or above; "
         f"scores of {what_good} 50/1/0 %: {_quantiles(good.half(False), (50, 1, 0))}, "
         f"of {what_bad} 50/99/100 %: {_quantiles(bad.half(False), (50, 99, 100))}"
     )
     return fitted
 
 
-def _cllr(person: npt.NDArray[np.float64], attack: npt.NDArray[np.float64]) -> float:
-    """What these LLRs cost (Bruemmer 2010), in bits; knowing nothing costs 1."""
-    return float((np.logaddexp(0, -person).mean() + np.logaddexp(0, attack).mean()) / 2 / math.log(2))
-
-
 def _fit(good: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> Linear:
-    """Logistic regression; where the scores do not overlap it would be as steep as one likes.
+    """Logistic regression. Without an overlap of scores its slope has no bound.
 
-    So each side is given the error that it may be about to make: one trial at the other's edge (in the
-    spirit of Platt 1999, 2.2).
+    So each side is then given one error, a trial at the other's edge (in the spirit of Platt 1999, 2.2).
     """
     if good.min() > bad.max():
         good, bad = np.append(good, bad.max()), np.append(bad, good.min())
@@ -251,19 +246,12 @@ def _repeats(heard: Sequence[Heard], retakes: Path | None, fitted: Linear | None
 
 
 def _highest(scores: npt.NDArray[np.float64], fitted: Linear | None) -> str:
-    below = "" if fitted is None else f", {_rate(fitted.llr(-scores) < 0)} below LLR 0"
+    below = "" if fitted is None else f", {_share(fitted.llr(-scores) < 0)} below LLR 0"
     return f"highest {scores.max():.2f}, 99 % {np.quantile(scores, 0.99):.2f}{below}"
 
 
-def _rate(hits: npt.NDArray[np.bool_]) -> str:
-    """A share with its 95 % Wilson interval."""
-    n, k = len(hits), int(hits.sum())
-    if not n:
-        return "none of 0"
-    z = 1.96
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
-    return f"{k} of {n} [{100 * max(0.0, centre - half):.2f}, {100 * (centre + half):.2f} %]"
+def _share(hits: npt.NDArray[np.bool_]) -> str:
+    return f"{int(hits.sum())} of {len(hits)}, {Share(int(hits.sum()), len(hits))}"
 
 
 def _quantiles(scores: npt.NDArray[np.float64], at: tuple[int, ...]) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,12 @@ from device.liveness.condition import Conditions, blindness
 from device.settings import models_dir
 from quantize.evaluate.checks.opened import open_spoof
 from quantize.evaluate.checks.phrase import rate
-from quantize.evaluate.door.disturbances import stage_of
 from quantize.evaluate.door.heard import Condition, heard
+from quantize.evaluate.door.measure import wav
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import Recording, noises, read_manifest
 from research.fits.upper_bands import Book, Floats, Maker, makers
+from research.trials.disturbances import stage_of
 
 RATE_HZ, LONGEST_S, SHORTEST_S = 16_000, 6, 1.2
 WAS_CODED = ("conversation", "digits8k", "takin_demo", "edge_neural", "kokoro_demo", "orpheus_demo")
@@ -153,11 +154,8 @@ def passing(data: Path, most: int) -> None:
     for name, make in [("as it is", lambda wave, dice: wave), *((name, make) for _, name, make in every)]:
         before, behind = 0, 0
         for one in attacks[:most]:
-            file = io.BytesIO()
-            wave = np.clip(make(read(data, one), dice_of(one, name)), -1, 0.9999)
-            soundfile.write(file, wave, RATE_HZ, format="WAV", subtype="PCM_16")
             try:
-                utterance = load_utterance(file.getvalue())
+                utterance = load_utterance(wav(make(read(data, one), dice_of(one, name))))
                 passed = (
                     conditioned.shipped().llr(
                         detector.version, detector.evidence(utterance.wave()).llr, utterance.quality
@@ -232,7 +230,19 @@ def judge(keep: Path, *, write: bool) -> None:
             "what": "How made bands are told: python -m research.fits.made_band judge --write",
             "on": f"Fitted on {len(set(kept.unit[(kept.kind == 'person') & kept.even]))} people.",
         }
-        SHIPPED.write_text(made_band.table(whole, how), "utf-8")
+        SHIPPED.write_text(table(whole, how), "utf-8")
+
+
+def table(weights: Weights, how: Mapping[str, str]) -> str:
+    """As `Weights.from_text` reads it; `how` says how it was made."""
+    lines = [f"# {line}" for line in how.values()]
+    lines += [f"offset = {weights.offset:.5f}", f"least = {weights.least:.5f}"]
+    for part in made_band.PARTS:
+        lines += ["", f"[{part}]"]
+        lines += [
+            f'"{name}" = {value:.5f}' for name, value in zip(NAMES, getattr(weights, part), strict=True)
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def show(what: str, kept: Kept, weights: Weights, chosen: npt.NDArray[np.bool_]) -> None:

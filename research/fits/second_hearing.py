@@ -13,7 +13,6 @@ the door's endpointer, and asked for its own text, its text with one word replac
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import random
 from collections import defaultdict
@@ -25,21 +24,18 @@ from typing import Any, Self
 import click
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
-from device.audio import QualityError, load_utterance
-from device.audio.utterance import Utterance
-from device.errors import DeviceError
+from device.audio import load_utterance
+from device.audio.utterance import Wave
 from device.evidence import second_hearing
 from device.evidence.phrase import agreement, another, normalise, redact
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
-from quantize.evaluate.door.whole import surroundings, ward_sounds
 from quantize.evaluate.figures.calibrate import fits
-from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
-from research.fits.conditions import NOISES, Sounds, rendered
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from research.fits.conditions import Sounds, at_the_door
 
 CORPORA = ("an4", "so762", "so762_child")
 PLACES = ("room", "babble", "ward")
@@ -48,7 +44,6 @@ NEAR = 3
 THRESHOLD_LLR = 2.0
 RIDGE, FOLDS = 0.001, 10
 
-Wave = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 Row = dict[str, Any]
 
@@ -82,7 +77,7 @@ HEARINGS: Mapping[str, tuple[WordsEngine, Callable[[Wave], Wave]]] = {
 
 
 def asked(recording: Recording, texts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Kind and phrase: the same ones each time."""
+    """(kind, phrase) of every trial, drawn by the recording's path."""
     said, dice = recording.text, random.Random(recording.path)
     yield "right", said
     words = said.lower().split()
@@ -97,19 +92,8 @@ def asked(recording: Recording, texts: Sequence[str]) -> Iterator[tuple[str, str
     yield "wrong", min(others, key=lambda text: (abs(len(text.split()) - len(words)), dice.random()))
 
 
-def at_the_door(recording: Recording, place: str, sounds: Sounds) -> Utterance | None:
-    """Through the door's endpointer; None where it would not be judged."""
-    file = io.BytesIO()
-    wave = np.clip(rendered(recording, place, sounds), -1.0, 32767 / 32768)
-    soundfile.write(file, wave, 16_000, format="WAV", subtype="PCM_16")
-    try:
-        return load_utterance(file.getvalue())
-    except (QualityError, DeviceError):
-        return None
-
-
 def heard(words: Transcriber, wave: Wave, phrases: Sequence[str]) -> list[Row]:
-    """What one hearing brings for each phrase: its LLR as at the door, its clues, what was heard."""
+    """One row for each phrase: its LLR as at the door, its clues, and what was heard."""
     return [
         {
             "llr": max(words.llr(clues), words._among(wave, transcript, phrase)),
@@ -121,7 +105,7 @@ def heard(words: Transcriber, wave: Wave, phrases: Sequence[str]) -> list[Row]:
 
 
 def spoken(recordings: Sequence[Recording], half: str) -> list[Recording]:
-    """Up to MOST recordings of everybody of that half, in an order that says nothing."""
+    """Up to MOST recordings of everybody of that half, in the order of their paths' hashes."""
     by: dict[str, list[Recording]] = defaultdict(list)
     for one in recordings:
         wanted = one.label == "bonafide" and one.folder in CORPORA and len(one.text.split()) >= LEAST_WORDS
@@ -137,7 +121,7 @@ def spoken(recordings: Sequence[Recording], half: str) -> list[Recording]:
 
 @click.group()
 def main() -> None:
-    """Collect, then fit."""
+    """Whether a second hearing of the same sound lets more right phrases in."""
 
 
 @main.command()
@@ -152,13 +136,7 @@ def collect(
     manifest: Path, root: Path, models: Path, half: str, names: tuple[str, ...], keep: Path, most: int | None
 ) -> None:
     """One line for each sound and phrase; what is in KEEP is not heard again."""
-    recordings, noises = read_manifest(manifest, root), read_manifest(manifest, root, (NOISE,))
-    sounds = Sounds(
-        surroundings(recordings, noises, root),
-        ward_sounds(noises)[0],
-        [noise.path for noise in noises if noise.folder in NOISES],
-    )
-    everything = spoken(recordings, half)
+    sounds, everything = Sounds.of(manifest, root), spoken(read_manifest(manifest, root), half)
     texts = {name: sorted({r.text for r in everything if r.folder == name}) for name in CORPORA}
     chosen = everything[:most]
     lines = [json.loads(row) for row in keep.read_text("utf-8").splitlines()] if keep.exists() else []
@@ -228,7 +206,7 @@ class Trials:
 def fitted(trials: Trials, chosen: npt.NDArray[np.bool_]) -> Array:
     """(first, second, offset) of a logistic regression on the chosen doubtful trials.
 
-    Their weights are those among all trials, so that what comes is an LLR as the first alone is one.
+    Trials weigh as they do among all of them, so that the result is an LLR like the first alone.
     """
     mask = trials.doubtful() & chosen
     x = np.c_[trials.first[mask], trials.second[mask], np.ones(int(mask.sum()))]

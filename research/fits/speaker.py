@@ -23,7 +23,7 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.checks.opened import open_speaker
 from quantize.evaluate.checks.scoring import Bars, Reader, embed_all
 from quantize.evaluate.checks.speaker import COSTS, Embedding, Matrix, score_matrix, template
-from quantize.evaluate.figures.calibrate import Linear, as_norm, fit, fits
+from quantize.evaluate.figures.calibrate import Linear, fit, fits
 from quantize.evaluate.figures.metrics import Array, Ranked, act_dcf, cllr, eer, frr_at_far, min_dcf
 from quantize.evaluate.figures.named import PRODUCT_MODEL
 from quantize.evaluate.figures.pav import min_cllr
@@ -38,6 +38,23 @@ COHORT_FOLDER = "libri"
 COHORT_TOP = (50, 200)
 
 Mask = npt.NDArray[np.bool_]
+
+
+def as_norm(scores: Array, enrol_cohort: Array, probe_cohort: Array, top: int = 100) -> Array:
+    """Adaptive symmetric score normalisation (Matějka et al. 2017).
+
+    `scores` is (enrolments, probes); the cohort scores are (enrolments, cohort) and (probes, cohort).
+    """
+    enrol_mean, enrol_spread = _top_statistics(enrol_cohort, top)
+    probe_mean, probe_spread = _top_statistics(probe_cohort, top)
+    by_enrolment = (scores - enrol_mean[:, None]) / enrol_spread[:, None]
+    by_probe = (scores - probe_mean[None, :]) / probe_spread[None, :]
+    return np.asarray((by_enrolment + by_probe) / 2, dtype=np.float64)
+
+
+def _top_statistics(cohort: Array, top: int) -> tuple[Array, Array]:
+    nearest = np.sort(cohort, axis=1)[:, -top:]
+    return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
 
 
 @dataclass(frozen=True, slots=True)

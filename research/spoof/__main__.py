@@ -12,7 +12,7 @@ python -m research.spoof rates --data SPEECH [--each N]
 python -m research.spoof redteam --data SPEECH [--fakes N] [--tries N] [--plots DIR]
 python -m research.spoof report --work WORK [--baseline SCORES.tsv] [--plots DIR]
 
-Files, folds and the detector itself are made by `python -m quantize.train bank`, `folds` and `final`.
+`python -m research.detector bank`, `folds` and `final` make the files, the folds and the detector itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from quantize.errors import QuantizeError
 
 WEIGHTS = Path(__file__).parents[2] / "quantize" / "train" / "weights"
 STEPS = {
-    "leaveout": "the same with every page, and every system, left out in turn (without the second network)",
+    "leaveout": "the detector without each page and each system in turn, and without its second network",
     "classical": "known classical synthesisers, in voices, texts and by speakers never heard",
     "limits": "what hides the beat of frames, and what puts one into people",
     "probe": "how far length, level, silence and bandwidth alone would get",

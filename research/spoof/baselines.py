@@ -16,8 +16,10 @@ from scipy.fft import dct
 from scipy.optimize import minimize
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.train.speech import corpus, splits
-from quantize.train.speech.scoring import eer, interval
+from quantize.train.speech import corpus
+from quantize.train.speech.scoring import eer
+from research.detector import splits
+from research.detector.scores import interval
 
 FILTERS, KEPT = 40, 20
 SECONDS = 6

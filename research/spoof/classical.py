@@ -20,14 +20,16 @@ from rich.table import Table
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
+from quantize.evaluate.figures.intervals import Share
 from quantize.train.fitting.envelopes import classical, fit_envelopes
 from quantize.train.fitting.fit import FitSettings, fit
 from quantize.train.fitting.norms import frame_rate_score
 from quantize.train.judging.calibrate import against_any, certain
-from quantize.train.judging.operating import Share
-from quantize.train.speech import corpus, splits
+from quantize.train.speech import corpus
 from quantize.train.speech.bank import Bank, Held
-from quantize.train.speech.scoring import eer, interval, render
+from quantize.train.speech.scoring import eer, render
+from research.detector import splits
+from research.detector.scores import interval
 
 PARTS = 5
 FEW_VOICES = frozenset(["festival", "flite"])

@@ -10,21 +10,19 @@ is moved by place as the judge moves it.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.audio import QualityError, load_utterance
-from device.audio.utterance import SAMPLE_RATE_HZ, Quality
+from device.audio import load_utterance
+from device.audio.utterance import Quality
 from device.errors import DeviceError
 from device.evidence.conditioned import Conditioned, shipped
 from device.liveness.condition import Conditions, blindness
@@ -32,14 +30,16 @@ from device.model_store import slots
 from device.models.spoof.detector import CARD_ROLE, SpoofDetector
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate.checks.opened import open_spoof
+from quantize.evaluate.checks.opened import open_spoof, spoof_code
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
+from quantize.evaluate.door.measure import wav
 from quantize.evaluate.door.whole import surroundings
 from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.figures.intervals import Share
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
-from quantize.train.judging.operating import Share
 from quantize.train.speech.corpus import family
-from quantize.train.speech.scoring import eer, interval
+from quantize.train.speech.scoring import eer
+from research.detector.scores import interval
 
 PLAIN = Condition("as they are")
 ROOM = Condition("room", room="near")
@@ -129,6 +129,7 @@ class Door:
     around: Surroundings
     keep: Path | None
     known: dict[str, Found]
+    code: str = field(default_factory=spoof_code)
 
     @classmethod
     def open(cls, around: Surroundings, keep: Path | None) -> Door:
@@ -142,12 +143,14 @@ class Door:
                 raise QuantizeError(f"{keep} holds no scores ({err}); delete it") from err
         return cls(open_spoof(models_dir()), shipped(), around, keep, known)
 
-    def found(self, recording: Recording, condition: Condition) -> Found:
-        """What the door makes of one recording under one condition."""
-        key = f"{self.detector.version} {self.place.version} {condition} {recording.path}"
+    def found(self, recording: Recording, condition: Condition, where: str = "") -> Found:
+        """What the door makes of one recording under one condition; those of one `where` meet the same room,
+        loudspeaker and sounds."""
+        key = f"{self.detector.version} {self.code} {self.place.version} {condition} {recording.path}"
+        key += f" {where}" if where else ""
         if key not in self.known:
             wave = self.around.wave(recording.path)
-            sound = heard(wave, recording.path, recording.speaker, condition, self.around)
+            sound = heard(wave, where or recording.path, recording.speaker, condition, self.around)
             self.known[key] = self.judged(sound)
             if self.keep is not None:
                 with self.keep.open("a", encoding="utf-8") as out:
@@ -157,15 +160,12 @@ class Door:
 
     def judged(self, sound: np.ndarray) -> Found:
         """What the door makes of a sound (n,) at 16 kHz."""
-        file = io.BytesIO()
-        clipped = np.clip(sound, -1.0, 32767 / 32768)
-        soundfile.write(file, clipped, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
         try:
-            utterance = load_utterance(file.getvalue())
+            utterance = load_utterance(wav(sound))
             if blindness(utterance.quality, Conditions()) is not None:
                 return Found(asked=True)
             evidence = self.detector.evidence(utterance.wave())
-        except (QualityError, DeviceError):
+        except DeviceError:
             return Found(asked=True)
         llr = self.moved(evidence.llr, utterance.quality)
         return Found(False, llr, evidence.cadence_llr, evidence.frame_rate_hz)

@@ -24,8 +24,8 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.frame_rates import frame_rates
 from quantize.errors import QuantizeError
-from quantize.evaluate.door.heard import read_wave
 from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from quantize.evaluate.recordings.sound import read_wave
 from quantize.train.fitting.norms import LEAST_PEOPLE, fit_norms
 from quantize.train.speech.scoring import eer
 from research.spoof.conditions import UNFIT, drawn

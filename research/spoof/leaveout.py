@@ -27,9 +27,11 @@ from quantize.train.fitting.fit import FitSettings, fit
 from quantize.train.fitting.norms import fit_norms, measure
 from quantize.train.fitting.unfamiliar import zeros
 from quantize.train.judging.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity
-from quantize.train.speech import corpus, splits
-from quantize.train.speech.bank import JUDGED, Bank, Held, judging
-from quantize.train.speech.scoring import eer, interval, render
+from quantize.train.speech import corpus
+from quantize.train.speech.bank import Bank, Held
+from quantize.train.speech.scoring import eer, render
+from research.detector import splits
+from research.detector.scores import interval
 
 ASKED = ("texture", "envelopes", "frame rates", "digital, any of them", "replayed")
 LEAST_ATTACKS, LEAST_PEOPLE = 8, 5
@@ -172,8 +174,8 @@ def frame_rates_of(judged):
 
 def run(data: Path, attacks: Path, work: Path, settings: FitSettings, jobs: int) -> None:
     items, bank = corpus.load(data, attacks, work), Bank.load(work)
-    judged, allowed = judging(items), splits.training(None, items)
-    held = {condition: Held.load(work, condition) for condition in JUDGED}
+    judged, allowed = splits.judging(items), splits.training(None, items)
+    held = {condition: Held.load(work, condition) for condition in ("plain", "replayed")}
     usual = zeros(allowed, bank, held["plain"], settings)
     rig = Rig(items, judged, held, frame_rates_of(judged), measure(allowed), bank, settings, usual)
     Console(width=170).print(table(list(leave_out(rig, jobs))))

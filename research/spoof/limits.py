@@ -20,10 +20,11 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
 from device.models.spoof.frame_rates import envelope_spectrum, frame_rates
-from quantize.train.judging.operating import Share
-from quantize.train.speech import corpus, splits
+from quantize.evaluate.figures.intervals import Share
+from quantize.train.speech import corpus
 from quantize.train.speech.replay import convolve, loudspeaker, rooms
 from quantize.train.speech.scoring import render
+from research.detector import splits
 from research.spoof.plots import combs
 
 CORPORA = ("libri", "so762")

@@ -21,10 +21,10 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofDetector
 from quantize.errors import QuantizeError
-from quantize.train.attacks.make import challenge, synthesisers
-from quantize.train.judging.operating import Share
+from quantize.evaluate.figures.intervals import Share
 from quantize.train.speech.corpus import HELD_VOICES, read_wave
 from quantize.train.update import detector_in
+from research.attacks.make import challenge, synthesisers
 
 SPEAKERS = ("espeak", "flite", "festival")
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")

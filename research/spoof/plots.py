@@ -8,8 +8,9 @@ from statistics import NormalDist
 import numpy as np
 
 from quantize.train.judging.calibrate import LIVE
-from quantize.train.judging.operating import DEFAULT, thresholds
-from quantize.train.speech.scoring import by_head, eer, interval, pick
+from quantize.train.speech.scoring import eer
+from research.detector.operating import DEFAULT, thresholds
+from research.detector.scores import by_head, interval, pick
 
 WIDTH, LEFT, TOP = 600, 60, 34
 INK, GRID, COLOURS = "#333", "#ddd", ("#1b6ca8", "#c8553d", "#3b8254", "#8a5a9e", "#b8860b")

@@ -16,8 +16,10 @@ from rich.table import Table
 from scipy.optimize import minimize
 
 from device.models.spoof import features as front
-from quantize.train.speech import corpus, splits
-from quantize.train.speech.scoring import eer, interval
+from quantize.train.speech import corpus
+from quantize.train.speech.scoring import eer
+from research.detector import splits
+from research.detector.scores import interval
 
 
 def stored_cues(wave):

@@ -2,11 +2,11 @@
 
     python -m research.spoof rates --data SPEECH [--each N]
 
-*Shipped* is the detector's own form with norms fitted here, *before* its form until 2026-11-30, in which
-every moment counts alike. To that, *fine* adds the lines, at any rate in steps of 0.003 %; *louder* counts
-each moment of a band by how far it lies above the band's tenth quietest, and *noisy* does so only in bands
-that are never quiet. *Searched* adds to what ships the best of any rates by products alone, where bands are
-quiet. People and attacks are of the pages that judge the folds, 4 s each.
+*Shipped* is the detector's own form with norms fitted here. *Weighed* is its form without the search by
+products alone. *Before* is its first form, in which every moment counts alike. To that, *fine* adds the lines
+at any rate, in steps of 0.003 %; *louder* counts each moment of a band by how far it lies above the band's
+tenth quietest, and *noisy* does so only in bands that are never quiet. People and attacks are of the pages
+that judge the folds, 4 s each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.recordings.manifest import Recording, read_manifest
 from quantize.train.fitting.norms import fit_norms
 from quantize.train.speech.scoring import eer
-from quantize.train.speech.splits import FOLDS
+from research.detector.splits import FOLDS
 from research.spoof.inverse import SAMPLES, middle, spoken
 
 STEP = 3e-5
@@ -48,15 +48,8 @@ CONDITIONS = (
     (Condition("Opus 24 kbit/s", codec="opus"), True),
 )
 """(how attacks are heard, whether people are heard so)."""
-VARIANTS = ("before", "fine", "louder", "noisy", "shipped", "searched")
-OURS = ("shipped", "searched")
-PRODUCTS = [n for n, name in enumerate(fr.SEARCHED) if name.startswith("product")]
-CLEAR = (-1.8, -2.6)
-"""Where a search finds nothing but chance, and where it counts in full: the tenth quietest level of a band
-over its mean, in powers of ten, in the mean of all bands."""
-ANYBODY = 30.0
-"""Added to the sum over the rates, about what people give."""
-PRODUCTS_WEIGHT, MOST_OF_PRODUCTS = 0.5, 1.5
+VARIANTS = ("before", "fine", "louder", "noisy", "weighed", "shipped")
+OURS = ("weighed", "shipped")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +57,6 @@ class Heard:
     """What is measured of one wave."""
 
     rates: fr.FrameRates
-    clear: float
-    """From 0, where noise or echo fills every pause, to 1."""
     lines: np.ndarray
     """(fine rates, 2)."""
 
@@ -104,16 +95,14 @@ def measured(wave: np.ndarray, places: Places, variant: str = "shipped") -> Hear
             gain = np.where(quiet, 1.0, gain)
         envelope, even = envelope * gain, even * gain
     if variant in OURS:
-        envelope, even = (one * fr._heard(level) for one in (envelope, even))
-    quiet = np.log10(np.percentile(level, QUIETEST, axis=1) / level.mean(axis=1)).mean()
-    clear = float(np.clip((quiet - CLEAR[0]) / (CLEAR[1] - CLEAR[0]), 0.0, 1.0))
-    rates = fr._rates_in(envelope, even)
+        envelope, even = (one * fr.heard_above_noise(level) for one in (envelope, even))
+    rates = fr.FrameRates(*fr._rates_in(envelope, even), fr.clear_of_noise(level))
     if variant != "fine":
-        return Heard(rates, clear, np.zeros((len(FINE_HZ), 2)))
+        return Heard(rates, np.zeros((len(FINE_HZ), 2)))
     window = fr._window(even.shape[1])
     found = fr._standing_out(even * window, fr.SPANS["line"])
     lines = [np.add.reduceat(row.take(places.at), places.start) / places.count for row in found]
-    return Heard(rates, clear, np.stack(lines, axis=1))
+    return Heard(rates, np.stack(lines, axis=1))
 
 
 class Norms:
@@ -129,12 +118,10 @@ class Norms:
         self.line_spread = np.sqrt(off.mean(axis=(0, 1)))
         tops = np.array([self.top(one) for one in people])
         self.top_mean, self.top_spread = tops.mean(), tops.std()
-        products = np.array([self.products(one) for one in people])
-        self.products_mean, self.products_spread = products.mean(), products.std()
 
     def top(self, one: Heard) -> float:
         """How far the best rate of all stands out."""
-        found = searched_deviation(one.rates.searched, self.any_mean, self.any_spread)
+        found, _ = searched_deviation(one.rates.searched, self.any_mean, self.any_spread)
         if self.variant != "fine":
             return float(found.max())
         near = np.round(np.log(FINE_HZ / fr.ANY_RATE_HZ[0]) / 2e-4).astype(int).clip(0, len(found) - 1)
@@ -144,20 +131,13 @@ class Norms:
             lines[np.abs(FINE_HZ / hz - 1.0) < BESIDE_MAINS] = 0.0
         return float((found[near] + lines).max())
 
-    def products(self, one: Heard) -> float:
-        """How far the best rate of all stands out by products alone."""
-        each = (one.rates.searched - self.any_mean) / (self.any_spread / np.sqrt(fr.searched_lines()))
-        return float(each[:, PRODUCTS].clip(-8.0, 8.0).mean(axis=1).max())
-
     def score(self, one: Heard) -> float:
         """Higher is more human."""
-        deviations = self.shipped.compare(one.rates, NORM_SECONDS[-1]).deviations
-        deviations[-1] = (self.top(one) - self.top_mean) / self.top_spread
-        total = np.exp(np.minimum(deviations, MOST_STANDING_OUT)).sum()
-        if self.variant != "searched":
-            return -float(np.log(total))
-        best = one.clear * (self.products(one) - self.products_mean) / self.products_spread
-        return -float(np.log(ANYBODY + total) + PRODUCTS_WEIGHT * np.clip(best, 0.0, MOST_OF_PRODUCTS))
+        told = self.shipped.compare(one.rates, NORM_SECONDS[-1])
+        if self.variant == "shipped":
+            return told.score
+        deviations = np.append(told.deviations[:-1], (self.top(one) - self.top_mean) / self.top_spread)
+        return -float(np.log(np.exp(np.minimum(deviations, MOST_STANDING_OUT)).sum()))
 
 
 def run(data: Path, each: int) -> None:

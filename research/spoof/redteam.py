@@ -37,9 +37,9 @@ from quantize.evaluate.checks.opened import THREADS, open_words
 from quantize.evaluate.door.heard import coded, wobbling
 from quantize.evaluate.door.rooms import ROOMS, response, through
 from quantize.evaluate.door.whole import surroundings
+from quantize.evaluate.figures.intervals import Share
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
 from quantize.playback import pink, rms
-from quantize.train.judging.operating import Share
 from research.spoof.conditions import Door, unheard
 from research.spoof.plots import steps
 

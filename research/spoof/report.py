@@ -10,10 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from quantize.evaluate.figures.intervals import Share
 from quantize.evaluate.figures.metrics import cllr
 from quantize.train.judging.calibrate import LIVE, against_any, calibrate, llrs
-from quantize.train.judging.operating import POINTS, Share, points_table
-from quantize.train.speech.scoring import by_head, eer, interval, pick, read_rows
+from quantize.train.speech.scoring import eer
+from research.detector.operating import POINTS, points_table
+from research.detector.scores import by_head, interval, pick, read_rows
 
 CORPORA = ("libri", "so762", "an4")
 SYNTHESIS = ("synthetic", "envelopes", "cadence")
@@ -70,7 +72,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
     console = Console(width=130)
     unseen, seen = load(work)
     if not unseen:
-        raise SystemExit("no scores found; run `python -m quantize.train folds` first")
+        raise SystemExit("no scores found; run `python -m research.detector folds` first")
     digital = by_head([r for r in unseen if r["condition"] == "plain"], "synthesis")
     _pages(console, digital)
     _kinds(console, unseen)

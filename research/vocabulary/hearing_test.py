@@ -22,24 +22,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
-import numpy as np
-import numpy.typing as npt
-import soundfile
-import soxr
 
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import Wave
 from device.evidence.phrase import normalise
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
 from device.settings import models_dir
 from quantize.errors import QuantizeError
+from quantize.evaluate.recordings.manifest import read_manifest
+from quantize.evaluate.recordings.sound import read_wave
 from research.vocabulary.select_words import HERE, NOT_VOICES, candidates
 
 PHRASE_WORDS = 5
 FLITE = ("slt", "rms", "awb", "kal16")
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb-x-rp+m3")
 FESTIVAL = ("ked_diphone",)
-Wave = npt.NDArray[np.float32]
 
 
 def speak(voice: str, text: str) -> Wave:
@@ -56,13 +53,7 @@ def speak(voice: str, text: str) -> Wave:
             raise QuantizeError(
                 f"{command[0]} is needed; apt-get install flite espeak-ng festival festvox-kdlpc16k ({err})"
             ) from err
-        return _read(Path(file.name))
-
-
-def _read(source: Path) -> Wave:
-    samples, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
-    mono: Wave = soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
-    return mono
+        return read_wave(Path(file.name))
 
 
 def phrases(words: list[str], seed: int) -> Iterator[tuple[str, ...]]:
@@ -143,9 +134,9 @@ def _write_table(path: Path, table: Mapping[str, Mapping[str, int]]) -> None:
 def _listen_to_people(transcriber: Transcriber, manifest: Path, root: Path, table: Table) -> None:
     spoken: Counter[str] = Counter()
     heard: Counter[str] = Counter()
-    for path, text in _real(manifest):
-        if said := set(normalise(text)) & set(table):
-            _, transcript = transcriber.clues(_read(root / path), text)
+    for one in read_manifest(manifest, root, ("bonafide",)):
+        if said := set(normalise(one.text)) & set(table):
+            _, transcript = transcriber.clues(read_wave(root / one.path), one.text)
             spoken.update(said)
             heard.update(said & heard_words(transcript))
     for word, row in table.items():
@@ -156,13 +147,6 @@ def _listen_to_people(transcriber: Transcriber, manifest: Path, root: Path, tabl
 
 def _shown(item: tuple[str, tuple[str, ...]] | None) -> str:
     return item[0] if item else ""
-
-
-def _real(manifest: Path) -> Iterator[tuple[str, str]]:
-    with manifest.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["label"] == "bonafide" and row["text"] not in ("", "-"):
-                yield row["path"], row["text"].lower()
 
 
 if __name__ == "__main__":

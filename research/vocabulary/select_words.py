@@ -34,10 +34,7 @@ NOT_VOICES = ("word", "real_spoken", "real_heard")
 
 
 def candidates(path: Path = HERE / "candidates.txt") -> list[str]:
-    """The words of the candidate file, once each, in order of the alphabet;
-
-    none that spells a digit or a letter.
-    """
+    """The words of the candidate file, sorted, without those that spell a digit or a letter."""
     lines = (line for line in path.read_text("utf-8").splitlines() if not line.startswith("#"))
     taken = {*DIGITS, *TEENS, *TENS, *SCALES, *NATO}
     return sorted({word for line in lines for word in line.split() if word.isalpha() and word not in taken})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from quantize.evaluate.campaigns.measure import GOALS, CampaignsResult, Run, Share
+from quantize.evaluate.campaigns.measure import BOUT, GOALS, CampaignsResult
+from quantize.evaluate.campaigns.runs import Run, Share
 from quantize.evaluate.figures.markup import percent, table
 
 
@@ -16,7 +17,15 @@ def campaigns_chapter(result: CampaignsResult) -> str:
         f"<tr><th>{escape(name)}</th><td>{percent(own)}</td><td>{percent(match)}</td><td>{count}</td></tr>"
         for name, (own, match, count) in (*result.by_kind.items(), *result.by_attack.items())
     ]
-    names = ("likeness", "recognised", "warned of", "honest flagged", "purity", "campaigns")
+    names = (
+        "likeness", "recognised", "from the fourth bout on", "warned of", "honest flagged", "purity",
+        "campaigns",
+    )  # fmt: skip
+    bouts = (
+        _row(f"{BOUT} at one door, each by itself", result.apart),
+        _row(f"{BOUT} at one door, together", result.together),
+        _row("the same, played by something else each time", result.other_players_together),
+    )
     return "".join(
         [
             "<h2>Attacks over many doors</h2>"
@@ -24,12 +33,14 @@ def campaigns_chapter(result: CampaignsResult) -> str:
             f"on, at {result.doors} doors; {result.honest} attempts of {result.people} people. Counted from "
             "an attack's fourth attempt anywhere on. Whether two attempts are one person's is told from "
             f"prints with an equal error rate of {percent(result.same_person)}, among people of one corpus "
-            f"{percent(result.same_person_corpus)}. {result.version}</p>",
+            f"{percent(result.same_person_corpus)}. Of honest attempts just after an attack's bout for "
+            f"their badge {escape(_told(result.after_attack))} resemble it. {result.version}</p>",
             table(
                 names,
                 [
                     _row("in use", result.shipped),
                     _row("played by something else each time", result.other_players),
+                    *bouts,
                     *rows,
                 ],
                 "Shares, with 95 % intervals",
@@ -57,6 +68,17 @@ def campaign_lines(result: CampaignsResult | None) -> Iterator[str]:
         "campaigns played by something else each time: recognised "
         f"{_told(result.other_players.recognised)}, warned of {_told(result.other_players.matched)}"
     )
+    for name, one in (
+        ("each by itself", result.apart),
+        ("together", result.together),
+        ("together, by something else each time", result.other_players_together),
+    ):
+        yield (
+            f"campaigns of {BOUT} attempts at a door, {name}: recognised {_told(one.recognised)}, from the "
+            f"fourth bout on {_told(one.recognised_bouts)}, warned of {_told(one.matched)}, honest flagged "
+            f"{_told(one.flagged)}, purity {_told(one.purity)}"
+        )
+    yield f"campaigns honest just after an attack for their badge flagged {_told(result.after_attack)}"
     for kind, (own, match, count) in result.by_kind.items():
         yield f"campaigns of {kind}: recognised {percent(own)}, warned of {percent(match)} of {count}"
     for one in result.curve:
@@ -69,7 +91,8 @@ def campaign_lines(result: CampaignsResult | None) -> Iterator[str]:
 
 def _row(name: str, run: Run) -> str:
     cells = "".join(
-        f"<td>{escape(_told(share))}</td>" for share in (run.recognised, run.matched, run.flagged, run.purity)
+        f"<td>{escape(_told(share))}</td>"
+        for share in (run.recognised, run.recognised_bouts, run.matched, run.flagged, run.purity)
     )
     return f"<tr><th>{escape(name)}</th>{cells}<td>{run.campaigns}</td></tr>"
 

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from device.audio.recording import read_recording
-from device.audio.settings import FileLimits
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from quantize.errors import QuantizeError
 from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.sound import read_wave
 
 SHORTEST_S, LONGEST_S = 0.9, 4.0
 TAUGHT = frozenset(
@@ -32,22 +30,20 @@ ALSO_TAUGHT = ("kokoro",)
 LEFT_OUT = ("so762_child", "digits8k", "conversation")
 """Children do not work in hospitals, single digits over a telephone and meetings are no attempts."""
 LEAST_FILES = 8
-"""Of a system that is judged: three are its first occurrences."""
+"""A judged system has at least so many: three of them are its first occurrences."""
 ESPEAK_VOICES = (
     "en-us", "en-gb", "en-gb-scotland", "en-us+f2", "en-gb+f3", "en-us+m3", "en-us+klatt2", "en-029",
     "en-gb-x-rp", "en-us+m7", "en-gb+klatt4", "en-gb+f4",
 )  # fmt: skip
 FLITE_VOICES = ("kal", "rms", "kal16", "slt", "awb")
 MADE_BY = ("espeak-ng ", "flite ")
-"""How names of attacks begin that are made here: each speaks with one voice."""
+"""What the names of attacks made here begin with: each of them has one voice."""
 MADE_EACH = 12
 WORDS = (
     "amber", "anchor", "basket", "beacon", "bishop", "bottle", "bridge", "candle", "canyon", "castle",
     "cherry", "circle", "copper", "coral", "cotton", "dragon", "eagle", "engine", "falcon", "feather",
     "forest", "garden", "ginger", "hammer", "island", "jacket", "kettle", "ladder", "lemon", "marble",
 )  # fmt: skip
-
-Wave = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,11 +56,12 @@ class Said:
     wave: Wave
 
     def dice(self, salt: str = "") -> np.random.Generator:
-        """Chance that belongs to this recording."""
+        """A generator that always draws the same for this recording and `salt`."""
         return dice(self.name + salt)
 
 
 def dice(text: str) -> np.random.Generator:
+    """A generator that always draws the same for this text."""
     return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:16]))
 
 
@@ -76,7 +73,7 @@ def is_fitted(recording: Recording) -> bool:
 
 
 def is_judging(recording: Recording, taught: frozenset[str]) -> bool:
-    """`taught` are the plain names of systems that something was fitted on, under any name."""
+    """Whether it judges prints; `taught` are the `plain` names of systems that something was fitted on."""
     if recording.label == "spoof":
         name = plain(recording.system)
         return recording.folder not in TAUGHT and not any(a in name or name in a for a in taught)
@@ -103,8 +100,7 @@ def chosen(recordings: Sequence[Recording], *, fitted: bool) -> list[Recording]:
 def listen(recordings: Sequence[Recording], root: Path) -> Iterator[Said]:
     """The recordings that are long enough, cut to LONGEST_S."""
     for recording in recordings:
-        samples = read_recording(root / recording.path, FileLimits())
-        wave = samples.astype(np.float32) / 32768.0
+        wave = read_wave(root / recording.path)
         if len(wave) >= SHORTEST_S * SAMPLE_RATE_HZ:
             attack = recording.label == "spoof"
             who = recording.system if attack else recording.unit
@@ -141,8 +137,7 @@ def _spoken(tool: str, voice: str, chance: np.random.Generator) -> Wave:
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         except (OSError, subprocess.SubprocessError) as err:
             raise QuantizeError(f"{tool} made no attack ({type(err).__name__}); is it whole?") from err
-        samples = read_recording(Path(out), FileLimits())
-    wave: Wave = samples.astype(np.float32) / 32768.0
+        wave = read_wave(Path(out))
     return wave[: int(LONGEST_S * SAMPLE_RATE_HZ)]
 
 

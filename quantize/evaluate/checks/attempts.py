@@ -16,7 +16,7 @@ from quantize.evaluate.checks.phrase import PhraseScores, Rate, rate
 from quantize.evaluate.recordings.trials import PhraseTrial
 
 STEP_UP_MARGIN_LLR = 2.0
-"""As in the example of a rules file: asked again is whose words speak for the person at all."""
+"""As in the example of a rules file: a phrase at most so far below the threshold is followed by another."""
 OPENED_AT_ONCE = "right phrase, opened at once"
 OPENED = "right phrases, opened after at most two"
 ASKED_AGAIN = "right phrase, asked for one more"
@@ -66,6 +66,6 @@ def _attempts(first_llr: float, second_llrs: Sequence[float], limits: Thresholds
 
 
 def _heard(phrase_llr: float) -> Evidence:
-    """The words alone: whatever else a door asks for passes."""
+    """Evidence of the words alone; everything else that a door asks for passes."""
     quality = Quality(speech_s=3.0, snr_db=30.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=8_000.0)
     return Evidence(phrase_llr, 99.0, 99.0, "", quality, Timings(0.0, 0.0, 0.0, 0.0))

@@ -2,8 +2,8 @@
 
 Made while the evaluation runs, from the manifest's noises and voices and from nothing, in a fixed order.
 Every clip meets two fresh phrases as doors show them, five listed words and six digits. Most clips would be
-stopped by the audio gate of the door before any model hears them, so they are counted twice: as the
-door would take them, and a share given to the words check anyway.
+stopped by the audio gate of the door before any model hears them, so two counts are made: of what the door
+would let through, and of a share of all clips that the words check is given anyway.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ import soundfile
 
 from device.access.challenge import ChallengeSettings
 from device.audio import AudioSettings, load_utterance
-from device.audio.recording import read_recording
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.errors import DeviceError
-from device.evidence.judge import Wave
 from device.evidence.vocabulary import DIGITS
 from device.evidence.wordlists import challenge_words
 from quantize.evaluate.checks.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.checks.phrase import Rate, rate
 from quantize.evaluate.checks.scoring import PhraseCheck
 from quantize.evaluate.recordings.manifest import NOISE, Recording
+from quantize.evaluate.recordings.sound import read_wave
 
 Sound = npt.NDArray[np.floating[Any]]
 
 SHORTEST_S, LONGEST_S = 1.5, 4.0
 UNGATED_SHARE = 10
-"""Every so manieth clip that the gate stopped is given to the words check all the same."""
+"""Of the clips that the gate stops, one in so many goes to the words check all the same."""
 KINDS = ("noise", "babble", "music", "tones", "bursts", "hiss", "silence")
 GATED, UNGATED = "as the door hears it", "without the gate"
 ASKED_AGAIN = "asked for one more"
@@ -54,8 +53,7 @@ def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[t
 
     def read(recording: Recording) -> Wave:
         if recording.path not in kept:
-            samples = read_recording(root / recording.path, AudioSettings().file)
-            kept[recording.path] = samples.astype(np.float32) / np.float32(32768.0)
+            kept[recording.path] = read_wave(root / recording.path)
         return kept[recording.path]
 
     for at in range(count):
@@ -101,7 +99,7 @@ def judge_clips(
 
 
 def _challenge(dice: np.random.Generator) -> tuple[str, str]:
-    """Nearly what a door shows, which asks a digit twice (`device/access/challenge.py`): words, digits."""
+    """(words, digits) nearly as a door asks them; a door repeats a digit (`device/access/challenge.py`)."""
     settings, figures = ChallengeSettings(), tuple(word for word in DIGITS if word != "oh")
     digits = [int(dice.integers(10))]
     while len(digits) < settings.digits:  # no digit twice in a row
@@ -122,10 +120,9 @@ def _through_gate(clip: Wave) -> Wave | None:
     content = io.BytesIO()
     soundfile.write(content, clip, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
     try:
-        samples = load_utterance(content.getvalue(), AudioSettings()).samples
+        return load_utterance(content.getvalue(), AudioSettings()).wave()
     except DeviceError:
         return None
-    return samples.astype(np.float32) / np.float32(32768.0)
 
 
 def _cut(wave: Wave, length: int, dice: np.random.Generator) -> Wave:

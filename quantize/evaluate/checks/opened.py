@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device.evidence.judge import Wave
+from device.audio.utterance import Wave
 from device.model_store import slots
 from device.model_store.calibration import LLR_LIMIT, Calibration
 from device.model_store.pick import tflite_variant
 from device.model_store.sessions import OnnxSession, TfliteSession
+from device.models import spoof
 from device.models.resemblyzer import ROLE as PEER_ROLE
 from device.models.resemblyzer import Resemblyzer
 from device.models.second_speaker import NEXT, SecondSpeaker
@@ -24,8 +26,10 @@ from device.settings import WordsEngine
 from quantize.evaluate.checks.scoring import Embedder
 from quantize.evaluate.figures.metrics import Array
 from quantize.evaluate.figures.named import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TFLITE_MODEL
+from sync.plain_file import plain_bytes
 
 THREADS = 2
+SPOOF_CODE = Path(spoof.__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,14 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
     if name == PEER_MODEL and any(entry.role == PEER_ROLE for entry in bundle.manifest.files):
         small = Resemblyzer.open(bundle, THREADS)
         return SpeakerUnderTest(small.version, small, None)
-    # Float networks are large and only auditors want them: nothing of theirs is loaded before.
+    # Float networks are large and only auditors ask for them: their code is loaded here, not before.
     from quantize import reference
 
     built = reference.build(reference_dir)
     if name == FLOAT_MODEL:
         session = OnnxSession(built.campplus, THREADS)
         return SpeakerUnderTest("campplus-float", SpeakerModel(session, calibration, "float"), calibration)
-    peer = Resemblyzer.of(OnnxSession(built.resemblyzer, THREADS), "resemblyzer-0.1.4-float")
+    peer = Resemblyzer(OnnxSession(built.resemblyzer, THREADS), "resemblyzer-0.1.4-float")
     return SpeakerUnderTest(peer.version, peer, None)
 
 
@@ -96,6 +100,13 @@ def open_successor(models: Path, reference_dir: Path) -> SpeakerUnderTest:
 def open_spoof(models: Path) -> SpoofDetector:
     """The door's liveness check."""
     return SpoofDetector.open(slots.active(models), threads=THREADS)
+
+
+def spoof_code(folder: Path = SPOOF_CODE) -> str:
+    """Names the code that measures liveness: what was kept of a run with other code is measured again."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".py", ".npz"))
+    told = b"".join(hashlib.sha256(plain_bytes(path)).digest() for path in files)
+    return hashlib.sha256(told).hexdigest()[:12]
 
 
 def open_words(models: Path, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:

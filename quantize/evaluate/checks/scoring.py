@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from device.audio import AudioSettings, Samples, load_utterance
 from device.audio.recording import read_recording
+from device.audio.utterance import Wave
 from device.errors import DeviceError
-from device.evidence.judge import SpoofCheck, Wave
+from device.evidence.judge import SpoofCheck
 from device.evidence.phrase import PhraseScore
 from device.model_store.calibration import LLR_LIMIT
 from quantize.evaluate.checks.phrase import PhraseScores

@@ -40,7 +40,7 @@ class Matrix:
     def trials(
         self, keep_speaker: Callable[[str], bool], llr: Callable[[Array], Array] | None = None
     ) -> Trials:
-        """The trials among the speakers that `keep_speaker` names: both the enrolled and the knocking."""
+        """The trials whose enrolled speaker and whose probe's speaker `keep_speaker` both accepts."""
         rows = [i for i, speaker in enumerate(self.speakers) if keep_speaker(speaker)]
         columns = [i for i, probe in enumerate(self.probes) if keep_speaker(probe.speaker)]
         scores, same = self.scores[np.ix_(rows, columns)], self.same[np.ix_(rows, columns)]
@@ -75,7 +75,10 @@ def template(embeddings: list[Embedding]) -> Embedding:
 
 
 def score_matrix(plan: SpeakerPlan, embeddings: Embeddings) -> Matrix:
-    """Enrol everyone, then score every probe at every door. What has no embedding takes no part."""
+    """Enrol everyone, then score every probe against everyone; recordings without an embedding are left out.
+
+    Raises QuantizeError where fewer than two speakers remain, or no probe.
+    """
     voices = {
         speaker: template([embeddings[r.path] for r in files if r.path in embeddings])
         for speaker, files in plan.enrolments.items()

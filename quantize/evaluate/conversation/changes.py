@@ -1,7 +1,7 @@
-"""Another person goes on speaking: how soon a stream says so, and how often it says so for nothing.
+"""Another person goes on speaking: how soon a stream reports it, and how often it reports it wrongly.
 
-Both are one curve: anybody who wants to hear of it sooner is told wrongly more often. The LLRs of a stream's
-windows are computed once; the settings of trust are then tried on them.
+The two make a curve: settings that report sooner report wrongly more often. The LLRs of a stream's windows
+are computed once; every setting of trust is then tried on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device.conversation.diarization import Known
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
 from device.conversation.streams.trust import Change, Trust, TrustSettings
@@ -90,7 +90,7 @@ def series(
 
 
 def point(streams: Sequence[Series], settings: TrustSettings) -> Point:
-    """What these settings would have reported."""
+    """How soon and how wrongly these settings would have reported."""
     false, latencies, unnoticed, never, own_s = 0, [], 0, 0, 0.0
     for stream in streams:
         trust, trusted_at, told_at = Trust(settings), None, None
@@ -109,7 +109,7 @@ def point(streams: Sequence[Series], settings: TrustSettings) -> Point:
             continue
         own_s += stream.change_s - trusted_at
         if told_at is None:
-            # Doubted already, and rightly so: the change needs no second report.
+            # The stream doubted the person before the change, so the change needs no second report.
             if trust.state is not Change.DOUBTED:
                 unnoticed += 1
                 latencies.append(float("inf"))

@@ -1,4 +1,4 @@
-"""How often the unit is wrong about who spoke when, on conversations whose truth is known."""
+"""How often the unit is wrong about who spoke when, on conversations with a known reference."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from device.audio.utterance import Samples
-from device.conversation.diarization import DEFAULT, Known, diarize
+from device.conversation.diarization import diarize
 from device.conversation.hearing import windows
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels
-from device.conversation.settings import Grouping
 from device.conversation.streams.live import LiveDiarizer
 from device.conversation.turns import Turn
 from device.errors import DeviceError
+from device.evidence.voice.copies import door_vector, makes, of_recording
 from quantize.evaluate.checks.speaker import template
 from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.mixtures import Mixture, Person, Studio
@@ -48,9 +49,9 @@ class Attempted:
     most: int
     cpu_s: dict[str, float]
     strangers: int = 0
-    """Voices found when none of these people is in the gallery, only everybody else ..."""
+    """Voices found against a gallery of everybody but these people."""
     strangers_named: int = 0
-    """... and those of them that got a name all the same."""
+    """Of these voices, how many got somebody's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +84,28 @@ class DiarizationResult:
     real: list[Attempted] = field(default_factory=list)
 
 
-def gallery(people: Sequence[Person], studio: Studio, models: ConversationModels) -> Known:
-    """Everybody, enrolled from three recordings that no mixture uses."""
-    templates = {
-        person.name: template([models.speaker.embed(studio.wave(one)) for one in person.enrol])
-        for person in people
-    }
+def gallery(people: Sequence[Person], studio: Studio, models: ConversationModels, *, in_rooms: bool) -> Known:
+    """Everybody, enrolled from three recordings that no mixture uses; by their door vectors with `in_rooms`,
+    where this speaker model has any."""
+    templates = {}
+    for person in people:
+        waves = [studio.wave(one) for one in person.enrol]
+        heard = [models.speaker.embed(wave) for wave in waves]
+        if in_rooms and makes(models.speaker.version):
+            copies = [of_recording(models.speaker, wave) for wave in waves]
+            templates[person.name] = door_vector(heard, copies)
+        else:
+            templates[person.name] = template(heard)
     return Known(templates, models.calibration.llr)
 
 
-def attempt_mixture(
-    mixture: Mixture, models: ConversationModels, grouping: Grouping, known: Known
-) -> Attempted:
+def attempt_mixture(mixture: Mixture, models: ConversationModels, known: Known) -> Attempted:
     """All modes on one made conversation, and who is named in it when nobody of it is enrolled."""
     return attempt(
         mixture.name,
         mixture.samples,
         mixture.reference,
         models,
-        grouping,
         known,
         overlap=mixture.overlap,
         snr_db=mixture.snr_db,
@@ -121,7 +125,6 @@ def attempt(
     samples: Samples,
     reference: Sequence[Turn],
     models: ConversationModels,
-    grouping: Grouping,
     known: Known | None = None,
     *,
     overlap: float = 0.0,
@@ -138,16 +141,16 @@ def attempt(
     began = time.process_time()
     heard = list(windows(samples, models.segmentation, models.speaker))
     cpu = {UNKNOWN: time.process_time() - began}
-    unknown = diarize(heard, seconds, grouping)
+    unknown = diarize(heard, seconds)
     found: dict[str, Sequence[Turn]] = {
         UNKNOWN: unknown.turns,
-        GIVEN: diarize(heard, seconds, grouping, speakers=people).turns,
+        GIVEN: diarize(heard, seconds, speakers=people).turns,
     }
     if known is not None:
-        found[KNOWN] = diarize(heard, seconds, grouping, known).turns
-    strangers = diarize(heard, seconds, grouping, strangers_to).speakers if strangers_to else ()
+        found[KNOWN] = diarize(heard, seconds, known).turns
+    strangers = diarize(heard, seconds, strangers_to).speakers if strangers_to else ()
     began = time.process_time()
-    found[LIVE] = live_turns(samples, models, grouping)
+    found[LIVE] = live_turns(samples, models)
     cpu[LIVE] = time.process_time() - began
     return Attempted(
         name,
@@ -172,11 +175,9 @@ def attempt(
     )
 
 
-def live_turns(
-    samples: Samples, models: ConversationModels, grouping: Grouping, known: Known | None = None
-) -> list[Turn]:
-    """What a stream told when it told it first; what it thought better of later does not count."""
-    live = LiveDiarizer(models.segmentation, models.speaker, known, grouping)
+def live_turns(samples: Samples, models: ConversationModels) -> list[Turn]:
+    """The turns as a stream first reported them; its later corrections do not count."""
+    live = LiveDiarizer(models.segmentation, models.speaker)
     updates = []
     for begin in range(0, len(samples), LIVE_PORTION):
         updates += live.push(samples[begin : begin + LIVE_PORTION])
@@ -190,18 +191,17 @@ def measure(
     known: Known,
     progress: Callable[[], None],
     *,
-    grouping: Grouping = DEFAULT,
     replicates: int = 300,
     real: Mapping[str, tuple[Samples, Sequence[Turn]]] | None = None,
 ) -> DiarizationResult:
     """Every mode on every mixture, and on `real` recordings, of whose people nobody is known."""
     done = []
     for mixture in mixtures:
-        done.append(attempt_mixture(mixture, models, grouping, known))
+        done.append(attempt_mixture(mixture, models, known))
         progress()
     others = []
     for name, (samples, reference) in (real or {}).items():
-        others.append(attempt(name, samples, reference, models, grouping))
+        others.append(attempt(name, samples, reference, models))
         progress()
     conditions: dict[str, Callable[[Attempted], str]] = {
         "people": lambda one: f"{one.people}",

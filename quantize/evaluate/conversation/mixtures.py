@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.recording import read_recording
-from device.audio.settings import FileLimits
-from device.audio.utterance import SAMPLE_RATE_HZ, Samples
+from device.audio.utterance import SAMPLE_RATE_HZ, Samples, Wave
 from device.conversation.turns import Turn, overlaps
 from device.errors import DeviceError
 from device.models.speaker import MIN_ENROLMENT
 from quantize.errors import QuantizeError
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.sound import read_wave
 
 PEOPLE = (2, 3, 4)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
@@ -39,12 +38,10 @@ ROOMS = ("cinema_room", "dining_room", "impulses_kitchen", "living_magnetic", "m
 """Parts of names: talkers and microphone are in one ordinary room. The others of the development set are
 halls, a warehouse, filters, or have the microphone in another room than the talkers."""
 
-Wave = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Recordings of one speaker: the first three by path enrol, the rest is spoken."""
+    """Recordings of one speaker: the first three by path enrol, the others are spoken in conversations."""
 
     name: str
     enrol: tuple[Recording, ...]
@@ -86,8 +83,8 @@ class Splice:
 
 
 def people_of(recordings: Sequence[Recording], *, tuning: bool) -> list[Person]:
-    """Everybody with enough recordings, the half that calibrations were fitted on with `tuning`, else the
-    other, which figures are reported on.
+    """Everybody with enough recordings: with `tuning` of the half that calibrations were fitted on, else of
+    the other half, which figures are reported on.
     """
     by: dict[str, list[Recording]] = {}
     for recording in recordings:
@@ -169,8 +166,7 @@ class Studio:
     def wave(self, recording: Recording) -> Wave:
         """The recording as float32; raises DeviceError for one that cannot be read."""
         if recording.path not in self._kept:
-            samples = read_recording(self._root / recording.path, FileLimits())
-            self._kept[recording.path] = samples.astype(np.float32) / np.float32(32768.0)
+            self._kept[recording.path] = read_wave(self._root / recording.path)
         return self._kept[recording.path]
 
     def _mix(

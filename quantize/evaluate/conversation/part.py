@@ -1,4 +1,4 @@
-"""The parts of an evaluation that make conversations: who spoke when, how soon a change is noticed."""
+"""The parts of an evaluation that make conversations: who spoke when, how soon a change is reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
-from device.conversation.diarization import Known
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels, open_models
 from device.conversation.streams.trust import TrustSettings
 from device.models.self_test import MEMORY_NAME
@@ -45,15 +45,17 @@ class Stage:
     studio: Studio
     models: ConversationModels
     people: list[Person]
-    known: Known
+
+    def known(self, *, in_rooms: bool) -> Known:
+        """Their gallery, as conversations hold it (`in_rooms`) or as streams hold one claimed person."""
+        return gallery(self.people, self.studio, self.models, in_rooms=in_rooms)
 
 
 def stage(recordings: Sequence[Recording], root: Path, models: Path, given: Conversations) -> Stage:
     """Raises QuantizeError where the manifest has too few people, and what opening the models raises."""
     opened = open_models(models, models / MEMORY_NAME)
     studio = Studio(root, given.noises, given.rooms)
-    people = people_of(recordings, tuning=False)
-    return Stage(studio, opened, people, gallery(people, studio, opened))
+    return Stage(studio, opened, people_of(recordings, tuning=False))
 
 
 def diarization(on: Stage, given: Conversations, bar: Bar, replicates: int) -> DiarizationResult:
@@ -62,7 +64,7 @@ def diarization(on: Stage, given: Conversations, bar: Bar, replicates: int) -> D
     return measure(
         on.studio.mixtures(on.people, given.mixtures, SEED),
         on.models,
-        on.known,
+        on.known(in_rooms=True),
         bar("who spoke when", given.mixtures + len(real)),
         replicates=replicates,
         real=real,
@@ -74,7 +76,7 @@ def changes(on: Stage, given: Conversations, bar: Bar, replicates: int) -> Chang
     streams = series(
         on.studio.spliced(on.people, given.streams, SEED),
         on.models,
-        on.known,
+        on.known(in_rooms=False),
         bar("another person goes on", given.streams),
     )
     return evaluate_changes(streams, TrustSettings(), replicates)

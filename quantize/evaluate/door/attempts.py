@@ -9,10 +9,8 @@ replay is a person's own right phrase through a loudspeaker, with all three chec
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,85 +19,22 @@ import numpy as np
 from device.access.decision import Decision, Factor, Outcome
 from device.access.policy import counts_on
 from device.access.rules import RiskClass
-from device.access.rules.levels import LEVELS
 from device.access.weigh import weigh
-from device.audio import QualityError
-from device.evidence import conditioned, voice_in_noise
-from device.evidence.judge import Evidence, Timings
+from device.evidence.judge import Evidence
 from device.evidence.phrase import said_in_full
-from device.evidence.second_hearing import asked, both
-from device.models.speaker import InconsistentEnrolmentError
+from device.evidence.voice.held import Voice
 from quantize.evaluate.checks.phrase import Rate, rate
+from quantize.evaluate.door.cast import RISK, Cast
+from quantize.evaluate.door.causes import JOINS, Causes, Knocked, causes, checks_that_failed
+from quantize.evaluate.door.evidence import Heard, enrolled_as_at_a_door, evidence_of, voice_llr
 from quantize.evaluate.door.heard import CONDITIONS, Condition
-from quantize.evaluate.door.measure import Ask, Checks, Embedding, Measured
-from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.door.measure import Ask, Checks, Measured
 from quantize.evaluate.recordings.manifest import Recording
-from quantize.evaluate.recordings.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
 
-RISK = LEVELS["standard"]
-LEAST_WORDS = 3
-"""No door shows a single word."""
-MOST_PROBES = 3
-MOST_OF_SYSTEM = 3
-"""Of one person and one system: more of the same say little more."""
 COMPLETE_WAIT_S, END_WAIT_S = 0.2, 0.7
 """Silence before an answer that is complete opens, and before any other is decided on."""
-_ERRORS = {error.code: error for error in QualityError.__subclasses__()}
 
-Heard = Evidence | Exception
 ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """Who takes part: people with three recordings to enrol and phrases to say, and attacks."""
-
-    enrolments: Mapping[str, tuple[Recording, ...]]
-    probes: Mapping[str, tuple[Recording, ...]]
-    attacks: Mapping[str, tuple[Recording, ...]]
-    """By system."""
-    risk: RiskClass = RISK
-    """What the door asks for."""
-
-    def asks(self, conditions: Sequence[Condition]) -> Iterator[Ask]:
-        """Everything that must be measured."""
-        clean = CONDITIONS[0]
-        for files in self.enrolments.values():
-            yield from (Ask(r, clean, live=False) for r in files)
-        for condition in (clean, *(one for one in conditions if one != clean)):
-            if condition.people or condition.loudspeaker:
-                for files in self.probes.values():
-                    yield from (Ask(r, condition, words=True) for r in files)
-            for files in self.attacks.values():
-                yield from (Ask(r, condition, voice=False) for r in files)
-
-
-def cast(recordings: Sequence[Recording], taught: Collection[str] = ()) -> Cast:
-    """People that no calibration was fitted on, spread evenly over their recordings; attacks likewise.
-
-    `taught` names the folders whose attacks trained the live check: those are left out.
-    """
-    plan: SpeakerPlan = speaker_plan(recordings)
-    probes: dict[str, list[Recording]] = defaultdict(list)
-    for probe in plan.probes:
-        if len(probe.text.split()) >= LEAST_WORDS and not fits(probe.speaker):
-            probes[probe.speaker].append(probe)
-    chosen = {who: _spread(files, MOST_PROBES) for who, files in probes.items() if len(files) >= 2}
-    systems: dict[str, list[Recording]] = defaultdict(list)
-    for recording in recordings:
-        if recording.label == "spoof" and recording.folder not in taught:
-            systems[f"{recording.folder}: {recording.system}"].append(recording)
-    return Cast(
-        enrolments={who: plan.enrolments[who][:ENROLMENT_FILES] for who in chosen},
-        probes=chosen,
-        attacks={name: _spread(files, MOST_OF_SYSTEM) for name, files in sorted(systems.items())},
-    )
-
-
-def _spread(files: Sequence[Recording], most: int) -> tuple[Recording, ...]:
-    if len(files) <= most:
-        return tuple(files)
-    return tuple(files[round(at)] for at in np.linspace(0, len(files) - 1, most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +79,8 @@ class Findings:
     replays: Outcomes | None = None
     attacks: dict[str, Attack] = field(default_factory=dict)
     """By system, and ALL pooled."""
+    causes: Causes | None = None
+    """Why people were not in after one phrase."""
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want: [in, of how many] after one phrase and after two."""
@@ -161,15 +98,15 @@ class Findings:
 
 def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: Condition) -> Findings:
     """Every attempt under one condition."""
-    templates = _templates(cast, found, checks)
+    templates = enrolled_as_at_a_door(cast.enrolments, found, checks)
     enrolled = len(templates), len(cast.enrolments)
     own = {
-        who: [_evidence(found[Ask(r, condition, words=True)], checks, templates[who]) for r in files]
+        who: [evidence_of(found[Ask(r, condition, words=True)], checks, templates[who]) for r in files]
         for who, files in cast.probes.items()
         if who in templates and (condition.people or condition.loudspeaker)
     }
     clean = {
-        who: [_evidence(found[Ask(r, CONDITIONS[0], words=True)], checks, templates[who]) for r in files]
+        who: [evidence_of(found[Ask(r, CONDITIONS[0], words=True)], checks, templates[who]) for r in files]
         for who, files in cast.probes.items()
         if who in templates
     }
@@ -185,42 +122,18 @@ def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: C
         view: _people({who: own[who] for who in own if who in members}, cast, found, condition)
         for view, members in views.items()
     }
-    return Findings(enrolled, people, strangers, None, attacks)
-
-
-def _templates(cast: Cast, found: Mapping[Ask, Measured], checks: Checks) -> dict[str, Embedding]:
-    templates = {}
-    for who, files in cast.enrolments.items():
-        heard = [found[Ask(r, CONDITIONS[0], live=False)].embedding for r in files]
-        embeddings = [one for one in heard if one is not None]
-        if len(embeddings) >= ENROLMENT_FILES:
-            with suppress(InconsistentEnrolmentError):  # asked to record again; they take no part
-                templates[who] = checks.speaker.template(embeddings)
-    return templates
-
-
-def _evidence(measured: Measured, checks: Checks, template: Embedding | None) -> Heard:
-    if measured.refused or measured.quality is None:
-        return _ERRORS.get(measured.refused, QualityError)(measured.complaint)
-    embedding, phrase = measured.embedding, measured.phrase
-    voice = None
-    if embedding is not None and template is not None:
-        voice = voice_in_noise.llr(checks.speaker, measured.quality, embedding, template)
-    live = checks.spoof.weighed(measured.live) if measured.live else None
-    place = conditioned.shipped()
-    live_llr = math.nan if live is None else place.llr(checks.spoof.version, live.llr, measured.quality)
-    if phrase is not None and measured.again is not None and asked(phrase.llr):
-        phrase = both(phrase, measured.again)
-    return Evidence(
-        phrase_llr=math.nan if phrase is None else phrase.llr,
-        speaker_llr=voice,
-        spoof_llr=live_llr,
-        transcript="" if phrase is None else phrase.transcript,
-        quality=measured.quality,
-        timings=Timings(0.0, 0.0, 0.0, 0.0),
-        live_kinds={} if live is None else live.kinds(),
-        operating_points=place.points(checks.spoof.version, checks.spoof.operating_points),
-    )
+    knocked = [
+        Knocked(
+            who,
+            r.group or r.folder,
+            r.text,
+            heard if isinstance(heard, Evidence) else None,
+            weigh(heard, cast.risk, claimed=True),
+        )
+        for who, files in own.items()
+        for r, heard in zip(cast.probes[who], files, strict=True)
+    ]
+    return Findings(enrolled, people, strangers, None, attacks, causes(knocked, checks.speaker.version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +203,7 @@ def _people(
             repeated.append((who, uncounted))
             if not uncounted:
                 judged += 1
-                failed.update({finding.factor.value for finding in first.findings if not finding.passed})
+                failed.update(checks_that_failed(first))
                 if first.outcome is Outcome.DENIED_QUALITY:
                     failed["asked again, counted"] += 1
             if first.opens:
@@ -299,7 +212,7 @@ def _people(
             for place, other in enumerate(heard):
                 if place != at and decide_two(who, evidence, other, cast.risk).opened:
                     took.append(waits[at] + waits[place])
-    shares = {name: failed[name] / max(1, judged) for name in (*_FACTORS, "asked again, counted")}
+    shares = {name: failed[name] / max(1, judged) for name in (*_FACTORS, JOINS, "asked again, counted")}
     middle, late = np.percentile(took, [50, 95]) if took else (float("nan"), float("nan"))
     return People(both.one, both.two, _rate(asked), _rate(repeated), shares, (float(middle), float(late)))
 
@@ -320,26 +233,21 @@ def _strangers(
     found: Mapping[Ask, Measured],
     checks: Checks,
     condition: Condition,
-    templates: Mapping[str, Embedding],
+    templates: Mapping[str, Voice],
 ) -> Outcomes:
     """Everybody at the doors of everybody else of their corpus, with the right words."""
     tries = []
     for who, files in cast.probes.items():
         heard = [
-            (measured, _evidence(measured, checks, None))
+            (measured, evidence_of(measured, checks, None))
             for measured in (found[Ask(r, condition, words=True)] for r in files)
         ]
         for victim, template in templates.items():
             if victim == who or cast.probes[victim][0].folder != files[0].folder:
                 continue
             said = [
-                replace(
-                    evidence,
-                    speaker_llr=voice_in_noise.llr(
-                        checks.speaker, evidence.quality, measured.embedding, template
-                    ),
-                )
-                if isinstance(evidence, Evidence) and measured.embedding is not None
+                replace(evidence, speaker_llr=voice_llr(measured, evidence.quality, checks, template))
+                if isinstance(evidence, Evidence)
                 else evidence
                 for measured, evidence in heard
             ]
@@ -365,7 +273,7 @@ def _attacks(
     for system, files in cast.attacks.items():
         clones = []
         for recording in files:
-            live = _evidence(found[Ask(recording, condition, voice=False)], checks, None)
+            live = evidence_of(found[Ask(recording, condition, voice=False)], checks, None)
             voices = [one for one in own[_partner(recording.path, people)] if isinstance(one, Evidence)]
             clones.append(_clone(live, voices[0]))
         tries = [

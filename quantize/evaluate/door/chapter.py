@@ -7,6 +7,7 @@ from html import escape
 
 from quantize.evaluate.checks.phrase import Rate
 from quantize.evaluate.door.attempts import ALL, Attack, Findings, Outcomes
+from quantize.evaluate.door.causes import cause_lines
 from quantize.evaluate.figures import plots
 from quantize.evaluate.figures.markup import figure, percent, table
 
@@ -32,6 +33,9 @@ def attempt_lines(findings: Mapping[str, Findings]) -> Iterator[str]:
                 f"{condition:<24} {name:<12} in after one {_rate(outcomes.one)}, two "
                 f"{_rate(outcomes.two)}{live}"
             )
+    for condition, found in findings.items():
+        if found.causes is not None:
+            yield from cause_lines(condition, found.causes)
 
 
 def attempts_chapter(findings: Mapping[str, Findings]) -> str:
@@ -74,6 +78,7 @@ def attempts_chapter(findings: Mapping[str, Findings]) -> str:
                 "words fail",
                 "voice fails",
                 "live fails",
+                "joins fail",
                 "asked again, counted",
             ),
             people,
@@ -84,6 +89,17 @@ def attempts_chapter(findings: Mapping[str, Findings]) -> str:
             others,
             "Attacks are of pages that the live check was not trained on. Intervals by speaker, by "
             "system for attacks; when nobody was in, the rule of three.",
+        )
+        + table(
+            ("heard", "first phrases", "of those not in, refused by"),
+            [
+                f"<tr><th>{escape(condition)}</th><td>{found.causes.phrases}</td><td>"
+                + "<br>".join(escape(line.strip()) for line in cause_lines(condition, found.causes))
+                + "</td></tr>"
+                for condition, found in findings.items()
+                if found.causes is not None
+            ],
+            "Why people were not in after one phrase; words by what was heard of them.",
         )
         + table(("heard", "attacks that most often are in"), worst, "After one phrase; a few files of each.")
         + figure(

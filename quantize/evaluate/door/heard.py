@@ -13,21 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.audio.recording import read_recording
-from device.audio.settings import FileLimits
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from quantize.evaluate.door.rooms import ROOMS, response, through
 from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.sound import read_wave
 from quantize.playback import Room, pink, play, random_playback, reverberate, rms
 
-Wave = npt.NDArray[np.float32]
-
 LEAD_S = 0.6
-"""Of the surroundings alone, before and after what is said."""
+"""Seconds of the surroundings alone, before and after what is said."""
 TALKERS = 4
 MASK_HZ = 2_000.0
 """Where a surgical mask has taken half of the power; 12 dB are gone an octave and a half above."""
@@ -81,8 +77,10 @@ class Surroundings:
 
     root: Path
     voices: tuple[Recording, ...] = ()
-    """People of whom nobody knocks."""
+    """People none of whom makes an attempt."""
     ward: tuple[str, ...] = ()
+    rooms_from: int = 0
+    """The number of the first room; ROOMS of them are used."""
     _read: dict[str, Wave] = field(default_factory=dict, compare=False, repr=False)
 
     def wave(self, path: str) -> Wave:
@@ -98,12 +96,8 @@ class Surroundings:
     def sha256(self) -> str:
         """Names what there is to mix with."""
         names = [*(voice.path for voice in self.voices), *self.ward]
+        names += [str(self.rooms_from)] if self.rooms_from else []
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
-
-
-def read_wave(path: Path) -> Wave:
-    """A recording as float32 in [-1, 1), mono at 16 kHz. Raises FileError for what is none."""
-    return read_recording(path, FileLimits()).astype(np.float32) / np.float32(32768.0)
 
 
 def heard(wave: Wave, path: str, speaker: str, condition: Condition, around: Surroundings) -> Wave:
@@ -124,7 +118,7 @@ def heard(wave: Wave, path: str, speaker: str, condition: Condition, around: Sur
     if not (condition.room or condition.around):
         return wave
     if condition.room:
-        wave = through(wave, response(int(dice.integers(ROOMS)), condition.room == "far"))
+        wave = through(wave, response(around.rooms_from + int(dice.integers(ROOMS)), condition.room == "far"))
     wave = wave * np.float32(LEVEL / max(rms(wave), 1e-9))
     lead = round(LEAD_S * SAMPLE_RATE_HZ)
     wave = np.pad(wave, lead)

@@ -1,7 +1,7 @@
 """Rooms for judging, by mirror images of the talker in six walls (Allen and Berkley 1979).
 
-What ships is fitted in rooms of another kind (`quantize/playback.py`: a decaying tail), so that a figure from
-here is not of the simulation that something was fitted on.
+Weights that ship are fitted in rooms of another kind (`quantize/playback.py`: a decaying tail), so that no
+figure from here is of the simulation that something was fitted on.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
-
-Wave = npt.NDArray[np.float32]
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 
 SOUND_M_S = 343.0
 ROOMS = 12
-"""Of each kind; a recording meets one of them."""
+"""Rooms of each kind; a recording is heard in one of them."""
 MOST_ORDER = 10
 NEAR_M, FAR_M = (0.35, 0.9), (1.9, 2.1)
 NEAR_DECAY_S, FAR_DECAY_S = (0.2, 0.5), (0.5, 0.8)

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device.access.rules.levels import LEVELS
+from device.evidence.enrolled import ENROLMENT_PHRASES
+from device.liveness.context import ContextChecks
 from device.model_store import slots
-from device.models.second_words import SecondWords
+from device.models.second_words import SecondWords, heard_twice
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import CARD_ROLE
 from device.settings import WordsEngine
 from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
 from quantize.evaluate.checks.scoring import Bars
-from quantize.evaluate.door.attempts import Cast, Findings, cast, play
+from quantize.evaluate.door.attempts import Findings, play
+from quantize.evaluate.door.cast import Cast, cast
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings, named
 from quantize.evaluate.door.measure import Checks, Measurements
+from quantize.evaluate.door.rooms import ROOMS
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import Recording
 from sync.plain_file import plain_bytes
@@ -33,6 +37,11 @@ class Scope:
     heard: tuple[str, ...] = ()
     """Conditions by name; empty for all."""
     attacks: bool = True
+    fitted: bool = False
+    """People on whom calibrations are fitted, in other rooms and beside other ward sounds: to see where
+    their refusals come from, not to report."""
+    phrases: int = ENROLMENT_PHRASES
+    """That enrol a person who has as many recordings."""
 
     def conditions(self, around: Surroundings) -> list[Condition]:
         """Those asked for that there is anything to make of, in their usual order."""
@@ -40,11 +49,12 @@ class Scope:
 
 
 def open_checks(models: Path, words: WordsEngine) -> Checks:
-    """The door's three checks."""
+    """The door's three checks, and its evidence for joins."""
     bundle = slots.active(models)
     speaker = SpeakerModel.open(bundle, threads=THREADS)
-    second = SecondWords.of(bundle, THREADS, patience_s=600.0) if words is WordsEngine.ONNX else None
-    return Checks(open_words(models, words), speaker, open_spoof(models), second)
+    twice = words is WordsEngine.ONNX and heard_twice(bundle)
+    second = SecondWords(bundle, THREADS, patience_s=600.0) if twice else None
+    return Checks(open_words(models, words), speaker, open_spoof(models), second, ContextChecks.open())
 
 
 def surroundings(recordings: Sequence[Recording], noises: Sequence[Recording], root: Path) -> Surroundings:
@@ -54,6 +64,11 @@ def surroundings(recordings: Sequence[Recording], noises: Sequence[Recording], r
     """
     voices = tuple(r for r in recordings if r.label == "bonafide" and r.speaker and fits(r.speaker))
     return Surroundings(root, voices, ward_sounds(noises)[1])
+
+
+def other_surroundings(around: Surroundings, noises: Sequence[Recording]) -> Surroundings:
+    """The same with rooms and ward sounds that nothing is judged with."""
+    return replace(around, ward=ward_sounds(noises)[0], rooms_from=ROOMS)
 
 
 def ward_sounds(noises: Sequence[Recording]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -86,12 +101,13 @@ def whole_attempts(
     and so on.
     """
     scope = scope or Scope()
-    people: Cast = cast(recordings, taught(models))
+    people: Cast = cast(recordings, taught(models), fitted=scope.fitted, phrases=scope.phrases)
     if not scope.attacks:
         people = replace(people, attacks={})
     if not people.probes:
         return {}, {}
     around = surroundings(recordings, noises, root)
+    around = other_surroundings(around, noises) if scope.fitted else around
     conditions = scope.conditions(around)
     checks = open_checks(models, words)
     asks = list(people.asks(conditions))

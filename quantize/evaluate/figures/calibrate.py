@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,28 +74,6 @@ def _newton(design: Array, labels: Array, weights: Array, log_odds: float) -> Ar
     return np.asarray(solution, dtype=np.float64)
 
 
-def as_norm(scores: Array, enrol_cohort: Array, probe_cohort: Array, top: int = 100) -> Array:
-    """Adaptive symmetric score normalisation (Matějka et al. 2017).
-
-    `scores` is (enrolments, probes); the cohort scores are (enrolments, cohort) and (probes, cohort).
-    """
-    enrol_mean, enrol_spread = _top_statistics(enrol_cohort, top)
-    probe_mean, probe_spread = _top_statistics(probe_cohort, top)
-    by_enrolment = (scores - enrol_mean[:, None]) / enrol_spread[:, None]
-    by_probe = (scores - probe_mean[None, :]) / probe_spread[None, :]
-    return np.asarray((by_enrolment + by_probe) / 2, dtype=np.float64)
-
-
-def _top_statistics(cohort: Array, top: int) -> tuple[Array, Array]:
-    nearest = np.sort(cohort, axis=1)[:, -top:]
-    return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
-
-
 def _columns(features: npt.ArrayLike) -> Array:
     columns = np.asarray(features, dtype=np.float64)
     return columns[:, None] if columns.ndim == 1 else columns
-
-
-def halves(speakers: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(speakers to fit on, speakers to judge on), by hash: the same split for everyone, for ever."""
-    return [s for s in speakers if fits(s)], [s for s in speakers if not fits(s)]

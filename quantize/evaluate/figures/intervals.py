@@ -1,7 +1,8 @@
-"""Confidence intervals by bootstrap over speakers: trials of one person are not independent."""
+"""95 % intervals: Wilson's for a share, and bootstrap over speakers where trials depend on each other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -77,3 +78,24 @@ def intervals(
         low, high = np.percentile(spread[name], [2.5, 97.5])
         estimates[name] = Estimate(value, float(low), float(high))
     return estimates
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of how many, with the 95 % Wilson interval."""
+
+    hits: int
+    of: int
+
+    def interval(self) -> tuple[float, float]:
+        """Both ends; `of` must not be 0."""
+        z, n, k = 1.96, self.of, self.hits
+        centre = (k + z * z / 2) / (n + z * z)
+        half = z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        if not self.of:
+            return "-"
+        low, high = self.interval()
+        return f"{self.hits / self.of:.1%} ({low:.0%} - {high:.0%})"

@@ -83,18 +83,22 @@ def _rate_cell(figure: Estimate | None) -> str:
 
 
 def span(figure: Estimate) -> str:
+    """Its interval, in percent."""
     return f"{100 * figure.low:.1f} to {percent(figure.high, 1)}"
 
 
 def percent(rate: float, digits: int = 2) -> str:
+    """A fraction in percent."""
     return f"{100 * rate:.{digits}f} %"
 
 
 def label(key: str) -> str:
+    """How a reader knows a model or a group."""
     return _NAMES.get(key, key)
 
 
 def table(heads: Sequence[str], rows: Sequence[str], caption: str) -> str:
+    """A table of finished `rows`; heads and caption are escaped here."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
@@ -103,4 +107,5 @@ def table(heads: Sequence[str], rows: Sequence[str], caption: str) -> str:
 
 
 def figure(svg: str, caption: str) -> str:
+    """A picture with its caption."""
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"

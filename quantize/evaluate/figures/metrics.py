@@ -33,7 +33,7 @@ class Costs:
         return math.log(self.false_accept * (1 - self.target_prior)) - math.log(self.miss * self.target_prior)
 
     def normalised(self, frr: Array, far: Array) -> Array:
-        """Expected cost over that of the best system which does not listen (NIST SRE)."""
+        """Expected cost over that of the better of always accepting and always refusing (NIST SRE)."""
         cost = self.miss * self.target_prior * frr + self.false_accept * (1 - self.target_prior) * far
         blind = min(self.miss * self.target_prior, self.false_accept * (1 - self.target_prior))
         return np.asarray(cost / blind, dtype=np.float64)
@@ -162,7 +162,7 @@ def a_dcf(
 ) -> float:
     """Normalised architecture-agnostic detection cost of one spoof-aware verification score.
 
-    At `threshold`, or at the best one in hindsight when None. 1.0 is a door that does not listen.
+    At `threshold`, or at the best one in hindsight when None. 1.0 is the better of always and never opening.
     """
     costs = costs or AdcfCosts()
     target_scores = np.sort(_scores(targets, "target"))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from device.audio.utterance import Wave
 from quantize.evaluate.recordings.splicing import Bounds
-from quantize.playback import Wave
 
 FRAMES_A_SECOND = 100
 _WORD = re.compile(r"[a-z']+")

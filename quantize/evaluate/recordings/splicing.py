@@ -13,9 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.evidence.vocabulary import DIGITS
-from quantize.playback import CODECS, Wave, coded, pink, random_playback, rms
+from quantize.playback import CODECS, coded, pink, random_playback, rms
 
 ENERGY, BORDERS, FADED, HIDDEN, PLAYED = "energy", "borders", "faded", "hidden", "played"
 CODED = "coded"
@@ -64,6 +64,8 @@ class Splice:
     paths: tuple[str, ...] = field(default=())
     twice: bool = False
     """Some piece was pasted more than once: for a word asked twice there was one recording."""
+    edges_s: tuple[float, ...] = ()
+    """Where room tone that was pasted before and after the speech meets it: edits, but beside the words."""
 
 
 def cut_by_energy(wave: Wave) -> list[tuple[float, float]]:
@@ -134,17 +136,19 @@ def draw(sources: Sequence[Source], way: str, style: str, dice: np.random.Genera
         chosen = [before, *chosen] if before and chosen else []
     if not chosen:
         return None
-    wave, joins = _pasted(sources, chosen, cutting, dice)
+    wave, joins, edges = _pasted(sources, chosen, cutting, dice)
     if way == HIDDEN:
         wave = wave + pink(len(wave), dice) * np.float32(rms(wave) * 10 ** (-dice.uniform(18, 30) / 20))
     if way == PLAYED:
         playback = random_playback(dice)
         wave = playback(wave, dice)
         joins = [at / playback.clock for at in joins]
+        edges = [at / playback.clock for at in edges]
     if way == CODED:
         wave = coded(levelled(wave), tuple(CODECS)[int(dice.integers(len(CODECS)))])
     paths = tuple(sources[piece.source].path for piece in chosen)
-    return Splice(levelled(wave), tuple(joins), way, style, paths, len(set(chosen)) < len(chosen))
+    twice = len(set(chosen)) < len(chosen)
+    return Splice(levelled(wave), tuple(joins), way, style, paths, twice, tuple(edges))
 
 
 def levelled(wave: Wave) -> Wave:
@@ -188,8 +192,8 @@ def _carrier(sources: Sequence[Source], cutting: str, dice: np.random.Generator)
 
 def _pasted(
     sources: Sequence[Source], chosen: Sequence[Piece], cutting: str, dice: np.random.Generator
-) -> tuple[Wave, list[float]]:
-    """The pieces one after the other: (wave, where they join)."""
+) -> tuple[Wave, list[float], list[float]]:
+    """The pieces one after the other: (wave, where they join, where they meet what is before and after)."""
     careful = cutting == FADED
     fade = round((dice.uniform(0.005, 0.03) if careful else 0.0) * SAMPLE_RATE_HZ)
     gap_s = 0.0 if dice.random() < 0.4 else float(dice.uniform(0.02, 0.25))
@@ -217,10 +221,11 @@ def _pasted(
             wave = np.concatenate([wave, np.zeros(gap, np.float32), cut])
         else:  # into each other
             wave = np.concatenate([wave[:-fade], wave[-fade:] + cut[:fade], cut[fade:]])
+    edges = [edge / SAMPLE_RATE_HZ, len(wave) / SAMPLE_RATE_HZ]
     wave = np.concatenate([wave, looped(after, edge, dice) if tone is None else np.zeros(edge, np.float32)])
     if tone is not None:
         wave = wave + looped(tone, len(wave), dice)
-    return wave, joins
+    return wave, joins, edges
 
 
 def _loud(wave: Wave) -> float:

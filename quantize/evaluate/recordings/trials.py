@@ -18,7 +18,7 @@ NEAR_MISSES = 2
 
 @dataclass(frozen=True, slots=True)
 class SpeakerPlan:
-    """Whom to enrol with what, and the recordings that then knock on every enrolled door.
+    """Whom to enrol from which recordings, and the probes.
 
     A probe is a target trial against its own speaker and an impostor trial against every other one.
     """

@@ -24,10 +24,12 @@ COST_PAIRS = (("act_dcf", "min_dcf"), ("cllr", "min_cllr"))
 
 
 def corpora(result: SpeakerResult) -> list[str]:
+    """The views of a result that are corpora, neither groups nor everybody."""
     return [name for name in result.views if name not in (POOLED, "native", "accented", "female", "male")]
 
 
 def speaker_chapter(results: Sequence[SpeakerResult], comparisons: Sequence[Comparison]) -> str:
+    """The voice check; `results` begin with the door's own model."""
     product = results[0]
     views = [name for name in (POOLED, *corpora(product)) if name in product.views]
     rows = [
@@ -43,9 +45,9 @@ def speaker_chapter(results: Sequence[SpeakerResult], comparisons: Sequence[Comp
     ]
     text = (
         "<h2>Is it the right voice?</h2>"
-        "<p>Three utterances enrol a speaker, the others knock: at their own door as genuine, at every other "
-        "door as an impostor. EER is the rate at which both errors are equal; FRR at FAR 1e-3 is how many "
-        "genuine attempts fail when one impostor in a thousand gets in.</p>"
+        "<p>Three utterances enrol a speaker; each other one is a genuine attempt as that speaker and an "
+        "impostor's as everybody else. EER is where both errors are equal; FRR at FAR 1e-3 is how "
+        "many genuine attempts fail when one impostor in a thousand gets in.</p>"
         + table(
             (
                 "model, speakers",
@@ -117,6 +119,7 @@ def _groups(product: SpeakerResult) -> str:
 
 
 def gap(one: str, first: Estimate, other: str, second: Estimate) -> str:
+    """Whether one group is refused more often than another, in a sentence of HTML."""
     low, high = sorted((first.value, second.value))
     if high == 0.0:
         return f"At the deployed threshold nobody is refused, {one} or {other}."
@@ -139,7 +142,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
             f"<td>{percent(c.other_eer)}</td><td>{c.difference_points:+.2f}</td><td>{ratio}</td><td>{flips}</td></tr>"
         )
     heads = ("speakers", "beside", "EER INT8", "EER other", "points", "ratio", "decisions that differ")
-    return "<h3>What quantisation costs, and what the peer does</h3>" + table(
+    return "<h3>What quantisation costs, and how the peer does</h3>" + table(
         heads,
         rows,
         "Same trials. Decisions are compared at the deployed threshold, where both have that scale.",
@@ -147,6 +150,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
 
 
 def spoof_chapter(result: SpoofResult) -> str:
+    """The live check: pooled, by attack, by folder."""
     hardest = sorted(result.attacks, key=lambda name: -result.attacks[name].figures["eer"].value)
 
     def rows(group: Mapping[str, Detection], names: Iterable[str], mark: str = "") -> list[str]:
@@ -216,6 +220,7 @@ def spoof_chapter(result: SpoofResult) -> str:
 
 
 def tandem_chapter(result: TandemResult) -> str:
+    """Voice and liveness together, as a door uses them."""
     facts = (
         ("a-DCF of the door's rule (both checks pass)", f"{result.door_a_dcf:.3f}"),
         ("a-DCF of the fused LLR, Bayes threshold", f"{result.act_a_dcf:.3f}"),
@@ -228,7 +233,7 @@ def tandem_chapter(result: TandemResult) -> str:
     rows = [f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in facts]
     return (
         "<h2>Voice and liveness together</h2>"
-        "<p>Spoof-aware verification cost (a-DCF): 0 is perfect, 1 is a door that does not listen. No attack "
+        "<p>Spoof-aware verification cost (a-DCF): 0 is perfect, 1 is a door that ignores both. No attack "
         "here targets an enrolled person, so every attack is taken as a perfect clone: it gets "
         "the median voice score of a genuine attempt. "
         "The fresh phrase, which an attacker must also say, is not counted.</p>"
@@ -242,6 +247,7 @@ def tandem_chapter(result: TandemResult) -> str:
 
 
 def phrase_chapter(result: PhraseResult) -> str:
+    """The words check: right and wrong phrases, near misses, attempts of two phrases."""
     rows = [
         row(label(name), found, ("frr", "far", "eer"), COST_PAIRS[1:]) for name, found in result.views.items()
     ]
@@ -302,13 +308,18 @@ def _counted(counts: Mapping[str, Mapping[str, Rate]], what: str, note: str) -> 
 
 
 def splices_chapter(result: SplicesResult) -> str:
+    """Pasted answers, and people whom the evidence for joins refuses."""
     rows = [
         f"<tr><th>{escape(name)}</th><td>{cell.people}</td>"
-        + "".join(_rate(one) for one in (cell.live_alone, cell.one, cell.best))
+        + "".join(_rate(one) for one in (cell.live_alone, cell.first, cell.at_once, cell.one, cell.best))
         + "</tr>"
         for name, cell in result.cells.items()
     ]
-    heard = [f"<tr><th>{escape(name)}</th>{_rate(refused)}</tr>" for name, refused in result.people.items()]
+    heard = [
+        f"<tr><th>{escape(name)}</th>{_rate(refused)}{_rate(result.people_asked[name])}"
+        f"{_rate(result.people_refused[name])}</tr>"
+        for name, refused in result.people.items()
+    ]
     pooled = result.joins["all"]
     missing = "No aligner was installed, so words were cut by energy only. " if result.without_borders else ""
     return (
@@ -321,19 +332,26 @@ def splices_chapter(result: SplicesResult) -> str:
                 "way, style",
                 "people",
                 "accepted by the live check alone",
-                "with the evidence for joins",
+                "with the evidence for joins, no second phrase",
+                "at once, where one is asked in doubt",
+                "at once or with the second phrase",
                 f"best of {RENDITIONS}",
             ),
             rows,
             f"Thresholds: live {result.live_threshold_llr:g}, joins {result.threshold_llr:g}.",
         )
         + table(
-            ("what was at hand", "one rendition passes both"),
+            ("what was at hand", "one rendition opens, second phrases in doubt"),
             [f"<tr><th>{escape(name)}</th>{_rate(passed)}</tr>" for name, passed in result.pieces.items()],
             "A word that is asked twice needs two recordings of it, or one is pasted twice.",
         )
         + table(
-            ("people", "refused for joins that are none"),
+            (
+                "people",
+                "refused for joins that are none, no second phrase",
+                "asked once more in doubt",
+                "refused, with a second phrase in doubt",
+            ),
             heard,
             "Recordings in which nothing was pasted; pauses are drawn out with the room's own tone.",
         )

@@ -9,6 +9,7 @@ from quantize.evaluate.conversation.chapter import changes_chapter, diarization_
 from quantize.evaluate.door.chapter import attempts_chapter
 from quantize.evaluate.figures.markup import CSS, percent, span
 from quantize.evaluate.figures.named import POOLED, PRODUCT_MODEL
+from quantize.evaluate.inspection.chapter import inspection_chapter
 from quantize.evaluate.report.chapters import (
     corpora,
     phrase_chapter,
@@ -22,7 +23,7 @@ from quantize.evaluate.succession.chapter import succession_chapter
 
 
 def render(report: Report) -> str:
-    """The page as text. Raises plots.QuantizeError when matplotlib is missing."""
+    """The page as HTML text. Raises QuantizeError when matplotlib is missing."""
     parts = [_head(report), _cards(report)]
     if report.attempts:
         parts.append(attempts_chapter(report.attempts))
@@ -42,6 +43,8 @@ def render(report: Report) -> str:
         parts.append(campaigns_chapter(report.campaigns))
     if report.splices:
         parts.append(splices_chapter(report.splices))
+    if report.inspection:
+        parts.append(inspection_chapter(report.inspection))
     if report.succession:
         parts.append(succession_chapter(report.succession))
     parts.append(_method(report))

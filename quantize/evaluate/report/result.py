@@ -17,6 +17,8 @@ from quantize.evaluate.conversation.changes import ChangesResult
 from quantize.evaluate.conversation.measure import DiarizationResult
 from quantize.evaluate.conversation.measure import summary as diarization_summary
 from quantize.evaluate.door.attempts import Findings
+from quantize.evaluate.inspection.measure import InspectionResult
+from quantize.evaluate.inspection.measure import summary as inspection_summary
 from quantize.evaluate.splices.measure import SplicesResult
 from quantize.evaluate.succession.measure import SuccessionResult
 
@@ -76,6 +78,8 @@ class Report:
     splices: SplicesResult | None = None
     succession: SuccessionResult | None = None
     campaigns: CampaignsResult | None = None
+    inspection: InspectionResult | None = None
+    """How far `ostiary inspect` may be believed."""
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want, by plain names. All are fractions."""
@@ -118,6 +122,8 @@ class Report:
                 name: {
                     "one_accepted": [cell.one.accepted, cell.one.trials],
                     "best_accepted": [cell.best.accepted, cell.best.trials],
+                    "without_a_second_phrase_accepted": [cell.first.accepted, cell.first.trials],
+                    "at_once_accepted": [cell.at_once.accepted, cell.at_once.trials],
                     "live_alone_accepted": [cell.live_alone.accepted, cell.live_alone.trials],
                 }
                 for name, cell in self.splices.cells.items()
@@ -126,15 +132,22 @@ class Report:
             summary["splices_pieces"] = {
                 name: [found.accepted, found.trials] for name, found in self.splices.pieces.items()
             }
-            summary["splices_people_refused"] = {
-                name: [found.accepted, found.trials] for name, found in self.splices.people.items()
-            }
+            for what, counted in (
+                ("without_a_second_phrase_refused", self.splices.people),
+                ("asked", self.splices.people_asked),
+                ("refused", self.splices.people_refused),
+            ):
+                summary[f"splices_people_{what}"] = {
+                    name: [found.accepted, found.trials] for name, found in counted.items()
+                }
         if self.succession:
             summary["succession"] = self.succession.summary()
         if self.diarization:
             summary["diarization"] = diarization_summary(self.diarization)
         if self.campaigns:
             summary["campaigns"] = campaigns_summary(self.campaigns)
+        if self.inspection:
+            summary["evidence"] = inspection_summary(self.inspection)
         if self.changes:
             summary["changes"] = {
                 "in_use": dataclasses.asdict(self.changes.chosen),

@@ -7,17 +7,19 @@ as passed: the pieces are the person's own. What is left is the live check, and 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from device.audio import AudioSettings
-from device.audio.recording import read_recording
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.access.policy import Thresholds
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.evidence.judge import SpoofCheck
 from device.liveness.joins import JoinNetwork, shipped_network
 from device.liveness.weights import Weights, shipped
@@ -27,6 +29,7 @@ from quantize.evaluate.figures.detection import Detection, Trials, measure
 from quantize.evaluate.figures.metrics import Costs
 from quantize.evaluate.recordings.borders import Aligner
 from quantize.evaluate.recordings.manifest import NOISE, Recording
+from quantize.evaluate.recordings.sound import read_wave
 from quantize.evaluate.recordings.splicing import (
     STYLES,
     WAYS,
@@ -37,7 +40,7 @@ from quantize.evaluate.recordings.splicing import (
     levelled,
     with_pauses,
 )
-from quantize.playback import Loudspeaker, Playback, Room, Wave, coded, pink, rms
+from quantize.playback import Loudspeaker, Playback, Room, coded, pink, rms
 from sync.plain_file import LARGE_BYTES, plain_text
 
 COSTS = Costs(target_prior=0.95, miss=1.0, false_accept=10.0)
@@ -60,15 +63,19 @@ _FLAT = Loudspeaker(50.0, 7_900.0, 1, (), 0.05)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What became of the splices of one way and style."""
+    """Of the splices of one way and style, how many passed."""
 
     people: int
     live_alone: Rate
     """One rendition, by the live check without the evidence for joins."""
+    first: Rate
+    """One rendition, by both, where no second phrase is asked."""
+    at_once: Rate
+    """One rendition, where a second phrase is asked in doubt, without one."""
     one: Rate
-    """One rendition, by both."""
+    """The same at once or with a second phrase, answered by the next rendition."""
     best: Rate
-    """At least one of RENDITIONS different challenges answered."""
+    """At least one of RENDITIONS different challenges answered, each with a second phrase where asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,11 @@ class SplicesResult:
     live_threshold_llr: float
     cells: dict[str, Cell]
     people: dict[str, Rate]
-    """By condition: people whom the evidence for joins refuses."""
+    """By condition: people whom the evidence for joins refuses, where no second phrase is asked."""
+    people_asked: dict[str, Rate]
+    """People of whom a second phrase is asked in doubt ..."""
+    people_refused: dict[str, Rate]
+    """... and who are refused at once, or with the second, another recording of theirs."""
     pieces: dict[str, Rate]
     """One rendition that passes both, where some piece was pasted twice and where none was; also by style."""
     joins: dict[str, Detection] = field(default_factory=dict)
@@ -90,30 +101,58 @@ class SplicesResult:
 
 
 @dataclass(frozen=True, slots=True)
+class _Bars:
+    """LLRs: live; joins, below which is refused; joins, from which nobody doubts."""
+
+    live_llr: float
+    joins_llr: float
+    clear_llr: float
+
+    @classmethod
+    def of(cls, limits: Thresholds) -> _Bars:
+        return cls(limits.live_llr, limits.joins_llr or 0.0, limits.beside("joins_llr") or 0.0)
+
+    def first(self, one: _Heard) -> bool:
+        return one.live_llr >= self.live_llr and one.joins_llr >= self.joins_llr
+
+    def clear(self, one: _Heard) -> bool:
+        return one.live_llr >= self.live_llr and one.joins_llr >= self.clear_llr
+
+    def opens(self, one: _Heard, second: _Heard) -> bool:
+        return self.clear(one) or (self.first(one) and self.first(second))
+
+
+@dataclass(frozen=True, slots=True)
 class _Heard:
     person: str
     live_llr: float
     joins_llr: float
     twice: bool = False
+    second_llr: float = math.inf
+    """Of a person in doubt: the joins' LLR of another recording of theirs."""
+
+
+_Tried: TypeAlias = Mapping[str, Sequence[tuple[_Heard, bool]]]
+"""By person: renditions, and whether each opened."""
 
 
 def evaluate_splices(
     recordings: Sequence[Recording],
     root: Path,
     live: SpoofCheck,
-    thresholds: tuple[float, float],
+    thresholds: Thresholds,
     bar: Callable[[str, int], Callable[[], None]],
     replicates: int = 300,
     kept: Path | None = None,
 ) -> SplicesResult | None:
-    """Everything about splices; None when no speaker has enough recordings.
+    """All figures on splices; None when no speaker has enough recordings.
 
-    `thresholds` are the door's for liveness and for joins; `kept` is a file for word borders, which take a
-    minute to find.
+    `thresholds` are those of a door that asks for a second phrase in doubt; `kept` is a file for word
+    borders, which take a minute to find.
     """
     network, weights = shipped_network(), shipped()
     sources = read_sources(recordings, root, Aligner.open(), bar, kept)
-    noises = [_read(root, one) for one in recordings if one.label == NOISE]
+    noises = [read_wave(root / one.path) for one in recordings if one.label == NOISE]
     drawn = list(renditions(sources))
     if not drawn:
         return None
@@ -122,14 +161,14 @@ def evaluate_splices(
     for name, person, splice in drawn:
         spliced[name].append(_hear(person, splice, live, network, weights))
         progress()
-    people = {
-        condition: [
-            _Heard(person, 0.0, weights.joins.llr(network(wave).score))
-            for person, wave in heard(sources, condition, noises)
+    bars = _Bars.of(thresholds)
+    people = {}
+    for condition in CONDITIONS:
+        people[condition] = [
+            _person(person, wave, again, bars, network, weights)
+            for person, wave, again in heard(sources, condition, noises)
         ]
-        for condition in CONDITIONS
-    }
-    return _measured(spliced, people, thresholds, replicates, weights.version, sources)
+    return _measured(spliced, people, bars, replicates, weights.version, sources)
 
 
 def read_sources(
@@ -145,7 +184,7 @@ def read_sources(
     progress = bar("word borders", len(chosen))
     found: dict[str, list[Source]] = defaultdict(list)
     for one in chosen:
-        wave = _read(root, one)
+        wave = read_wave(root / one.path)
         if one.path not in known:
             known[one.path] = aligner.borders(wave, one.text) if aligner and one.text else ()
         words = tuple((str(word), float(start), float(end)) for word, start, end in known[one.path])
@@ -172,12 +211,16 @@ def renditions(sources: Mapping[str, Sequence[Source]]) -> Iterator[tuple[str, s
 
 def heard(
     sources: Mapping[str, Sequence[Source]], condition: str, noises: Sequence[Wave]
-) -> Iterator[tuple[str, Wave]]:
-    """(person, what the door hears of one of their recordings) in a condition."""
-    every = [(person, source) for person, theirs in sorted(sources.items()) for source in theirs]
-    for number, (person, source) in enumerate(every[:: max(1, -(-len(every) // MOST_HEARD))]):
-        dice = np.random.default_rng([number, CONDITIONS.index(condition)])
-        yield person, rendered(source.wave, condition, noises, dice)
+) -> Iterator[tuple[str, Wave, Callable[[], Wave]]]:
+    """(person, what the door hears of one of their recordings, what it hears of the next one: the same
+    once more where there is no other), in a condition."""
+    every = [(person, at) for person, theirs in sorted(sources.items()) for at in range(len(theirs))]
+    for number, (person, at) in enumerate(every[:: max(1, -(-len(every) // MOST_HEARD))]):
+        seed = [number, CONDITIONS.index(condition)]
+        theirs = sources[person]
+        following = theirs[(at + 1) % len(theirs)].wave
+        again = partial(rendered, following, condition, noises, np.random.default_rng([*seed, 2]))
+        yield person, rendered(theirs[at].wave, condition, noises, np.random.default_rng(seed)), again
 
 
 def rendered(wave: Wave, condition: str, noises: Sequence[Wave], dice: np.random.Generator) -> Wave:
@@ -200,6 +243,20 @@ def rendered(wave: Wave, condition: str, noises: Sequence[Wave], dice: np.random
     return levelled(wave)
 
 
+def _person(
+    person: str,
+    wave: Wave,
+    again: Callable[[], Wave],
+    bars: _Bars,
+    network: JoinNetwork,
+    weights: Weights,
+) -> _Heard:
+    llr = weights.joins.llr(network(wave).score)
+    if not bars.joins_llr <= llr < bars.clear_llr:
+        return _Heard(person, math.inf, llr)
+    return _Heard(person, math.inf, llr, second_llr=weights.joins.llr(network(again()).score))
+
+
 def _hear(person: str, splice: Splice, live: SpoofCheck, network: JoinNetwork, weights: Weights) -> _Heard:
     wave = splice.wave
     long_enough = wave if len(wave) >= SAMPLE_RATE_HZ else np.resize(wave, SAMPLE_RATE_HZ)
@@ -211,66 +268,95 @@ def _hear(person: str, splice: Splice, live: SpoofCheck, network: JoinNetwork, w
 def _measured(
     spliced: Mapping[str, Sequence[_Heard]],
     people: Mapping[str, Sequence[_Heard]],
-    thresholds: tuple[float, float],
+    bars: _Bars,
     replicates: int,
     version: str,
     sources: Mapping[str, Sequence[Source]],
 ) -> SplicesResult:
-    live_llr, joins_llr = thresholds
-    groups: dict[str, list[_Heard]] = defaultdict(list)
-    cells = {}
+    groups: dict[str, list[tuple[_Heard, bool]]] = defaultdict(list)
     for name, found in spliced.items():
+        answered = _answered(found, bars)
         for group in (name, name.partition(",")[0], "all"):
-            groups[group].extend(found)
-    for name, found in groups.items():
-        together: dict[str, list[_Heard]] = defaultdict(list)
-        for one in found:
-            together[one.person].append(one)
+            groups[group].extend(answered)
+    cells = {}
+    for name, tried in groups.items():
+        together: dict[str, list[tuple[_Heard, bool]]] = defaultdict(list)
+        for one in tried:
+            together[one[0].person].append(one)
         persons = list(together)
-        passed = [[h.live_llr >= live_llr and h.joins_llr >= joins_llr for h in together[p]] for p in persons]
+
+        best = [_any_rendition([opened for _, opened in together[person]]) for person in persons]
         cells[name] = Cell(
             len(persons),
-            rate(persons, [[h.live_llr >= live_llr for h in together[p]] for p in persons], replicates),
-            rate(persons, passed, replicates),
-            rate(persons, [_sevens(each) for each in passed], replicates),
+            _share(together, replicates, lambda h, _: h.live_llr >= bars.live_llr),
+            _share(together, replicates, lambda h, _: bars.first(h)),
+            _share(together, replicates, lambda h, _: bars.clear(h)),
+            _share(together, replicates, lambda _, opened: opened),
+            rate(persons, best, replicates),
         )
     pieces = {}
     for twice, what in ((True, TWICE), (False, ONCE)):
         for style in ("", *STYLES):
             some = [
-                h
+                one
                 for name, found in spliced.items()
                 if name.endswith(style)
-                for h in found
-                if h.twice is twice
+                for one in _answered(found, bars)
+                if one[0].twice is twice
             ]
-            passed = [[h.live_llr >= live_llr and h.joins_llr >= joins_llr] for h in some]
             if some:
                 pieces[f"{what}, {style}" if style else what] = rate(
-                    [h.person for h in some], passed, replicates
+                    [h.person for h, _ in some], [[opened] for _, opened in some], replicates
                 )
+
+    def of_people(what: Callable[[_Heard], bool]) -> dict[str, Rate]:
+        return {
+            condition: rate([h.person for h in found], [[what(h)] for h in found], replicates)
+            for condition, found in people.items()
+        }
+
     everybody = [one for found in people.values() for one in found]
     return SplicesResult(
         version,
-        joins_llr,
-        live_llr,
+        bars.joins_llr,
+        bars.live_llr,
         cells,
-        {
-            condition: rate([h.person for h in found], [[h.joins_llr < joins_llr] for h in found], replicates)
-            for condition, found in people.items()
-        },
+        of_people(lambda h: not bars.first(h)),
+        of_people(lambda h: bars.first(h) and not bars.clear(h)),
+        of_people(lambda h: not bars.first(h) or (not bars.clear(h) and h.second_llr < bars.joins_llr)),
         pieces,
         {
-            way: measure(_trials(everybody, found), COSTS, joins_llr, replicates=min(replicates, 100))
-            for way, found in groups.items()
+            way: measure(
+                _trials(everybody, [h for h, _ in tried]),
+                COSTS,
+                bars.joins_llr,
+                replicates=min(replicates, 100),
+            )
+            for way, tried in groups.items()
             if "," not in way
         },
         not any(source.words for theirs in sources.values() for source in theirs),
     )
 
 
-def _sevens(passed: Sequence[bool]) -> list[bool]:
-    """For every RENDITIONS in a row, whether any of them passed."""
+def _share(tried: _Tried, replicates: int, passes: Callable[[_Heard, bool], bool]) -> Rate:
+    return rate(list(tried), [[passes(*one) for one in theirs] for theirs in tried.values()], replicates)
+
+
+def _answered(found: Sequence[_Heard], bars: _Bars) -> list[tuple[_Heard, bool]]:
+    """Each rendition, and whether it opened: the next one of the same person answers a second phrase."""
+    theirs: dict[str, list[_Heard]] = defaultdict(list)
+    for one in found:
+        theirs[one.person].append(one)
+    return [
+        (one, bars.opens(one, several[(at + 1) % len(several)]))
+        for several in theirs.values()
+        for at, one in enumerate(several)
+    ]
+
+
+def _any_rendition(passed: Sequence[bool]) -> list[bool]:
+    """For each RENDITIONS in a row, whether one of them passed."""
     return [any(passed[at : at + RENDITIONS]) for at in range(0, len(passed), RENDITIONS)]
 
 
@@ -281,8 +367,3 @@ def _trials(people: Sequence[_Heard], spliced: Sequence[_Heard]) -> Trials:
         target_units=[(one.person,) for one in people],
         nontarget_units=[(one.person,) for one in spliced],
     )
-
-
-def _read(root: Path, recording: Recording) -> Wave:
-    samples = read_recording(root / recording.path, AudioSettings().file)
-    return samples.astype(np.float32) / np.float32(32768.0)

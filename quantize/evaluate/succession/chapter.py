@@ -19,6 +19,7 @@ NAMES = {
 
 
 def succession_lines(result: SuccessionResult) -> Iterator[str]:
+    """The lines that a terminal shows."""
     told = result.summary()
     yield (
         f"over   {result.came_over.accepted} of {result.came_over.trials} people came over, median "
@@ -55,6 +56,7 @@ def succession_lines(result: SuccessionResult) -> Iterator[str]:
 
 
 def succession_chapter(result: SuccessionResult) -> str:
+    """The chapter as HTML; both ways where the models were turned round."""
     chapter = "<h2>Does any impostor's score rise with the next speaker model?</h2>" + _one_way(result)
     if result.turned is not None:
         chapter += f"<h3>Turned round: {escape(result.old)} follows</h3>{_one_way(result.turned)}"

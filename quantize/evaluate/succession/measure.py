@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from device.access.policy import Thresholds
-from device.evidence.judge import lower_llr
+from device.evidence.voice.held import lower_llr
 from device.model_store.calibration import Calibration
 from device.secure_store import Growing
 from device.unit.succession.rule import MARGIN_LLR, Llr, Step, with_another
@@ -27,7 +27,7 @@ from quantize.evaluate.recordings.manifest import Recording
 
 ENROLMENT = 3
 LEAST_FILES = 7
-"""To enrol, to come over on three days, and to be asked once more."""
+"""Three to enrol, three days to come over on, and one more attempt."""
 CLOSEST = 5
 """Impostors who sound most like a person, each let in once by force."""
 RISE_BOUND_LLR = 3.0
@@ -71,6 +71,8 @@ class Strangers:
 
 @dataclass(frozen=True, slots=True)
 class SuccessionResult:
+    """What happened to people and impostors while the model `following` came after `old`."""
+
     old: str
     following: str
     calibration: Calibration
@@ -90,6 +92,7 @@ class SuccessionResult:
     """The same with the models turned round: what follows is in use."""
 
     def summary(self) -> dict[str, object]:
+        """The few figures most readers want, by plain names."""
         rises = sorted(self.rises)
         seeded = [one for one in self.intrusions if one.ready_with_it]
         return {

@@ -1,12 +1,14 @@
-"""Trains the head that knows classical synthesis by how bands' envelopes move within milliseconds.
+"""Trains the head that tells classical synthesis by how bands' envelopes move within milliseconds.
 
-What it hears is in `device.models.spoof.envelopes`. Of the attacks it learns classical synthesisers and
-vocoders made here: with research pages' systems, or with mel and phase faults, it takes people of unheard
-pages for machines. Stretched and pitch-shifted speech is left out, since nothing here hears it, and so are
-renderings through loudspeakers, for which others answer.
+Its input is that of `device.models.spoof.envelopes`. Of the attacks it learns classical synthesisers and
+vocoders run here: taught research pages' systems, or mel and phase faults, it takes people of unheard pages
+for machines. Stretched and pitch-shifted speech is left out, for these statistics do not show it, and so are
+renderings through loudspeakers, which the two networks tell.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from device.models.spoof.envelopes import STATISTICS, EnvelopeHead
 from quantize.errors import QuantizeError
 from quantize.train.fitting.fit import FitSettings, weights
 from quantize.train.speech.bank import Bank
-from quantize.train.speech.corpus import CLASSICAL
+from quantize.train.speech.corpus import CLASSICAL, Item
 
 LIMIT = 4.0
 BATCH, UNITS = 256, 128
@@ -28,11 +30,12 @@ DROPOUT = (0.2, 0.3)
 """Of the statistics, and of the hidden layer."""
 
 
-def classical(item) -> bool:
+def classical(item: Item) -> bool:
+    """Whether this head learns the item as an attack."""
     return item.spoof and item.page == "made" and item.system in CLASSICAL
 
 
-def fit_envelopes(chosen, bank: Bank, settings: FitSettings) -> EnvelopeHead:
+def fit_envelopes(chosen: Sequence[Item], bank: Bank, settings: FitSettings) -> EnvelopeHead:
     """A head trained on the people and the classical attacks among `chosen`.
 
     Raises QuantizeError when there are none of either.

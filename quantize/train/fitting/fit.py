@@ -1,31 +1,33 @@
-"""Trains the heads on the bank: cheap enough to do again for every fold."""
+"""Trains the first network's heads on the bank, in seconds."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from quantize.train.attacks.copysynthesis import VOCODERS
-from quantize.train.networks.network import Heads, Texture
+from quantize.train.networks.network import Heads, Patches, Texture
 from quantize.train.speech.bank import Bank
+from quantize.train.speech.corpus import COPIES, Item
 
 FAMILY_CAP = 140
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """How often what is drawn: half bona fide by corpus, half spoof by family, large families held back."""
+    """How often each kind is drawn: half bona fide by corpus, half spoof by family, large families less."""
 
     corpora: dict[str, float]
     rest: float
-    """Shared by the pages' own bona fide, file by file."""
+    """The share of all other pages' people, file by file."""
     copies: float = 1.0
-    """Copies of people who are heard as people too, against systems of the pages."""
+    """Weight of copies of people who are among the bona fide too; a page's system weighs 1."""
     synthesisers: float = 1.0
-    """Synthesisers made here, whose voice and channel are theirs alone."""
+    """Weight of synthesisers run here, whose voice and channel no person shares."""
 
 
 MIXTURE = Mixture({"libri": 0.26, "so762": 0.2, "an4": 0.14, "asterisk": 0.1}, rest=0.3)
@@ -44,8 +46,8 @@ class FitSettings:
     """Of the envelopes' head, which trains by itself."""
 
 
-def weights(items, mixture: Mixture = MIXTURE) -> np.ndarray:
-    """How often each item is drawn."""
+def weights(items: Sequence[Item], mixture: Mixture = MIXTURE) -> npt.NDArray[np.float64]:
+    """The odds of drawing each item, shape (n,), which sum to 1."""
     named = [(i.spoof, _group(i, mixture)) for i in items]
     count = Counter(named)
     kinds = {group: _kind(item, mixture) for (spoof, group), item in zip(named, items, strict=True) if spoof}
@@ -56,22 +58,23 @@ def weights(items, mixture: Mixture = MIXTURE) -> np.ndarray:
         0.5 * (families if spoof else groups)[name] / total[spoof] / count[spoof, name]
         for spoof, name in named
     ]
-    return np.array(drawn) / np.sum(drawn)
+    odds: npt.NDArray[np.float64] = np.array(drawn) / np.sum(drawn)
+    return odds
 
 
-def _group(item, mixture: Mixture) -> str:
+def _group(item: Item, mixture: Mixture) -> str:
     if item.spoof:
         return item.system if item.page == "made" else item.family
     return item.page if item.page in mixture.corpora else "pages"
 
 
-def _kind(item, mixture: Mixture) -> float:
+def _kind(item: Item, mixture: Mixture) -> float:
     if item.page != "made":
         return 1.0
-    return mixture.copies if item.system in VOCODERS else mixture.synthesisers
+    return mixture.copies if item.system in COPIES else mixture.synthesisers
 
 
-def fit(chosen, bank: Bank, settings: FitSettings) -> Heads:
+def fit(chosen: Sequence[Item], bank: Bank, settings: FitSettings) -> Heads:
     """Heads trained on the bank's renderings of `chosen`."""
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
@@ -104,11 +107,13 @@ def fit(chosen, bank: Bank, settings: FitSettings) -> Heads:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-    return heads.eval()
+    heads.eval()
+    return heads
 
 
-def assemble(layer, heads) -> Texture:
-    """The whole network of a patch layer and heads."""
+def assemble(layer: Patches, heads: Heads) -> Texture:
+    """The whole first network, of its patch layer and its heads."""
     net = Texture()
     net.patches, net.heads = layer, heads
-    return net.eval()
+    net.eval()
+    return net

@@ -1,4 +1,4 @@
-"""Reads the manifest and the attacks into memory, equalised, and says which parts are kept apart."""
+"""The speech and the attacks to learn from, in memory, levelled; a tenth of it is kept out of training."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import csv
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 from rich.progress import track
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from quantize.errors import QuantizeError
+from quantize.train.speech.attacks import INDEX, Row, listed
 from sync.plain_file import LARGE_BYTES, plain_path, plain_text
 
 CACHE_VERSION = 4
+Samples = npt.NDArray[np.int16]
+Wave = npt.NDArray[np.floating[Any]]
 
 FAMILIES = {
     "autovc": "autovc",
@@ -45,9 +52,9 @@ FAMILIES = {
     "pitchshift": "stretched",
     "neuralcopy": "piper",
 }
-"""Names under which one system appears on several pages. Flite and Festival share voices and methods, MLSA
-copies have the method of their statistical voices; the two ways to stretch speech share tools, and
-neural copies are made with piper's decoder."""
+"""A system's name on a page -> its family. Flite and Festival share voices and methods, MLSA copies have the
+method of their statistical voices; the two ways to stretch speech share tools, and neural copies come out of
+Piper's decoder."""
 
 CODECS = {
     "mp3-32": (["-c:a", "libmp3lame", "-b:a", "32k"], "mp3"),
@@ -64,16 +71,35 @@ GAP = np.zeros(SAMPLE_RATE_HZ // 5, np.int16)
 
 
 def family(system: str) -> str:
+    """The family of a system, by any name it has; a system without an entry is its own family."""
     return FAMILIES.get(system.lower(), system.lower())
 
 
 CLASSICAL = ("codec2", "espeak", "festival", "flite", "griffinlim", "lpc", "mlsa", "world")
 """Systems made here that synthesise without a neural network: what the envelopes' head learns."""
+COPIES = frozenset(
+    [
+        "codec2",
+        "griffinlim",
+        "lpc",
+        "melcopy",
+        "mlsa",
+        "phasecopy",
+        "pitchshift",
+        "timescale",
+        "upsampler",
+        "world",
+    ]
+)
+"""Systems made here that copy a person's recording through a vocoder or a codec (`research/attacks`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file. `page` is its top folder; `system` is '-' for bona fide."""
+    """One file: `wave` as it is and `coded` through a codec, both (n,) at 16 kHz.
+
+    `page` is its top folder; `system` is '-' for bona fide.
+    """
 
     path: str
     spoof: bool
@@ -81,8 +107,8 @@ class Item:
     page: str
     speaker: str
     voice: str
-    wave: np.ndarray
-    coded: np.ndarray
+    wave: Samples
+    coded: Samples
 
     @property
     def family(self) -> str:
@@ -101,11 +127,21 @@ class Item:
         return "calibration" if hashlib.sha256(known.encode()).digest()[0] < 26 else "train"
 
 
+def training(items: Sequence[Item]) -> list[Item]:
+    """What a model may hear."""
+    return [i for i in items if i.part == "train"]
+
+
+def calibration(items: Sequence[Item]) -> list[Item]:
+    """Speakers, voices and files that no model hears in training."""
+    return [i for i in items if i.part == "calibration"]
+
+
 HELD_VOICES = frozenset({"en-gb-scotland", "en-gb+f3", "hy_fi_mv_diphone", "jm_kumo"})
 """Voices of trained synthesisers that no model hears in training: few, and no English diphones."""
 
 
-def _equalise(wave):
+def _equalise(wave: Wave) -> Samples:
     """Trim what is far below the loudest part, remove DC, set one level: none may tell the classes apart."""
     wave = wave - wave.mean()
     frames = len(wave) // 160
@@ -115,17 +151,19 @@ def _equalise(wave):
     if len(loud):
         wave = wave[max(0, loud[0] - 5) * 160 : (loud[-1] + 6) * 160]
     rms = float(np.sqrt((wave**2).mean())) + 1e-9
-    return np.clip(wave * (0.06 / rms) * 32768, -32767, 32767).astype(np.int16)
+    levelled: Samples = np.clip(wave * (0.06 / rms) * 32768, -32767, 32767).astype(np.int16)
+    return levelled
 
 
-def _rows(data: Path, attacks: Path | None):
+def _rows(data: Path, attacks: Path | None) -> Iterator[tuple[Path, Row]]:
     for row in csv.DictReader(plain_text(data / "manifest.tsv", LARGE_BYTES).splitlines(), delimiter="\t"):
         if row["label"] in ("bonafide", "spoof"):
             yield data / row["path"], {**row, "voice": "", "page": row["path"].split("/")[0]}
     if attacks is not None:
-        for row in csv.DictReader(
-            plain_text(attacks / "attacks.tsv", LARGE_BYTES).splitlines(), delimiter="\t"
-        ):
+        made = listed(attacks)
+        if not made:
+            raise QuantizeError(f"{attacks / INDEX} lists no attacks; name the folder that holds them")
+        for row in made:
             yield attacks / row["path"], {**row, "page": "made"}
 
 
@@ -144,8 +182,8 @@ PACKAGED = (
 The largest ten of a voice are left out: they hold music, or many sentences."""
 
 
-def prompts(packaged=PACKAGED):
-    """Rows of `packaged`: more channels, languages and rooms for the bona fide side."""
+def prompts(packaged: Sequence[tuple[str, str, str, str, int]] = PACKAGED) -> Iterator[tuple[Path, Row]]:
+    """Files and rows of `packaged`: more channels, languages and rooms for the bona fide side."""
     for name, voice, folder, pattern, most in packaged:
         files = sorted(Path(folder).glob(pattern), key=lambda p: (-p.stat().st_size, str(p)))
         for path in files[10 : 10 + most]:
@@ -158,18 +196,22 @@ def prompts(packaged=PACKAGED):
             yield path, {**row, "voice": "", "page": name}
 
 
-def read_wave(path: Path):
-    """Mono float samples, brought to 16 kHz; G.722 through ffmpeg."""
+def read_wave(path: Path) -> Wave:
+    """The first channel, (n,) from -1 to 1, brought to 16 kHz; G.722 through ffmpeg. Raises OSError."""
     if path.suffix == ".g722":
         command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), "-f", "s16le", "-ar", "16000", "-"]
         raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         return np.frombuffer(raw, np.int16).astype(np.float32) / 32768
     wave, rate = soundfile.read(plain_path(path), dtype="float32", always_2d=True)
-    return wave[:, 0] if rate == SAMPLE_RATE_HZ else soxr.resample(wave[:, 0], rate, SAMPLE_RATE_HZ)
+    mono: Wave = wave[:, 0] if rate == SAMPLE_RATE_HZ else soxr.resample(wave[:, 0], rate, SAMPLE_RATE_HZ)
+    return mono
 
 
-def through_codec(waves, options, suffix):
-    """All `waves` (int16) through one codec and back, in a single run: the same pieces, the same lengths."""
+def through_codec(waves: Sequence[Samples], options: Sequence[str], suffix: str) -> list[Samples]:
+    """All `waves` through one of ffmpeg's codecs and back, in a single run: the same pieces and lengths.
+
+    Raises CalledProcessError.
+    """
     joined = np.concatenate([part for wave in waves for part in (wave, GAP)])
     with tempfile.TemporaryDirectory() as folder:
         source, coded = str(Path(folder, "in.wav")), str(Path(folder, "coded." + suffix))
@@ -191,12 +233,20 @@ def through_codec(waves, options, suffix):
     return pieces
 
 
-def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> list[Item]:
+def load(
+    data: Path,
+    attacks: Path | None,
+    cache: Path,
+    packaged: Sequence[tuple[str, str, str, str, int]] = PACKAGED,
+    wanted: Callable[[Mapping[str, str]], bool] = lambda row: True,
+) -> list[Item]:
     """Every usable file, plain and through a codec drawn by its path. Kept in `cache` for the next run.
 
-    A run with more files than the last one reads only those that are new.
+    `wanted` says by its row (`label`, `page`, ...) whether a file is read. A run with more files than the
+    last one reads only those that are new. Raises QuantizeError where ATTACKS lists none, OSError where a
+    file cannot be read.
     """
-    rows = [*_rows(data, attacks), *prompts(packaged)]
+    rows = [one for one in (*_rows(data, attacks), *prompts(packaged)) if wanted(one[1])]
     keys = [f"{row['path']} {path.stat().st_size}" for path, row in rows]
     digest = hashlib.sha256(repr((CACHE_VERSION, keys)).encode()).hexdigest()[:16]
     stored = cache / f"corpus-{digest}.npz"
@@ -204,9 +254,9 @@ def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> li
         cache.mkdir(parents=True, exist_ok=True)
         known = _known(cache)
         fresh = [n for n, key in enumerate(keys) if key not in known]
-        plain = [_equalise(read_wave(rows[n][0])) for n in track(fresh, description="reading")]
-        coded = _coded(plain, [rows[n][1]["path"] for n in fresh])
-        known |= {keys[n]: both for n, *both in zip(fresh, plain, coded, strict=True)}
+        read = [_equalise(read_wave(rows[n][0])) for n in track(fresh, description="reading")]
+        again = _coded(read, [rows[n][1]["path"] for n in fresh])
+        known |= {keys[n]: both for n, both in zip(fresh, zip(read, again, strict=True), strict=True)}
         waves = [known[key] for key in keys]
         np.savez(
             stored,
@@ -216,15 +266,17 @@ def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> li
             plain=np.concatenate([plain for plain, _ in waves]),
             coded=np.concatenate([coded for _, coded in waves]),
         )
-    items = []
+    items: list[Item] = []
     for (_, row), (plain, coded) in zip(rows, _waves(np.load(plain_path(stored))), strict=True):
         if len(plain) >= SAMPLE_RATE_HZ // 2:
-            about = (row["system"], row["page"], row["speaker"] or "", row["voice"])
-            items.append(Item(row["path"], row["label"] == "spoof", *about, plain, coded))
+            spoof, speaker = row["label"] == "spoof", row["speaker"] or ""
+            items.append(
+                Item(row["path"], spoof, row["system"], row["page"], speaker, row["voice"], plain, coded)
+            )
     return items
 
 
-def _waves(held):
+def _waves(held: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[Samples, Samples]]:
     """(plain, coded) of every file of a stored corpus."""
     plain, coded = held["plain"], held["coded"]
     ends = np.cumsum(held["lengths"])
@@ -232,7 +284,7 @@ def _waves(held):
         yield plain[end - length : end], coded[end - length : end]
 
 
-def _known(cache: Path):
+def _known(cache: Path) -> dict[str, tuple[Samples, Samples]]:
     """Path and size -> (plain, coded), of the last corpus stored in `cache`."""
     for path in sorted(cache.glob("corpus-*.npz"), key=lambda p: -p.stat().st_mtime):
         held = np.load(plain_path(path))
@@ -241,7 +293,7 @@ def _known(cache: Path):
     return {}
 
 
-def _coded(plain, paths):
+def _coded(plain: Sequence[Samples], paths: Sequence[str]) -> list[Samples]:
     """Each wave through a codec drawn by its path."""
     coded, names = list(plain), list(CODECS)
     which = np.array([hashlib.sha256(path.encode()).digest()[1] % len(names) for path in paths])

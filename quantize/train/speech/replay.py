@@ -1,7 +1,8 @@
 """A recording through a loudspeaker into a room: what an attacker's phone does at the door.
 
 The loudspeaker is a band limit, a few resonances and a soft non-linearity; the room is an image-source
-response (`pyroomacoustics`) or a measured one; the microphone's noise is added elsewhere. It is a simulation.
+response (`pyroomacoustics`) or a measured one; `augment` adds the microphone's noise. It is a simulation.
+Waves and responses have shape (n,), at 16 kHz.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import soundfile
 from scipy import signal
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from quantize.train.speech.corpus import Wave
 from sync.plain_file import plain_path
 
 RESPONSE_SAMPLES = 6400
 
 
-def convolve(wave, response):
-    return signal.fftconvolve(wave, response)[: len(wave)].astype(np.float32)
+def convolve(wave: Wave, response: Wave) -> Wave:
+    """`wave` in a room, as long as before."""
+    heard: Wave = signal.fftconvolve(wave, response)[: len(wave)].astype(np.float32)
+    return heard
 
 
-def loudspeaker(wave, rng):
+def loudspeaker(wave: Wave, rng: np.random.Generator) -> Wave:
     """`wave` as a small loudspeaker renders it; level kept."""
     level = float(np.sqrt((wave**2).mean())) + 1e-9
-    x = wave / (np.abs(wave).max() + 1e-9)
+    x: Wave = wave / (np.abs(wave).max() + 1e-9)
     drive = rng.uniform(0.3, 2.5)
     x = np.tanh(drive * x + rng.uniform(0, 0.15) * drive * x**2)
     low, high = rng.uniform(120, 600), rng.uniform(4500, 7700)
@@ -37,18 +41,20 @@ def loudspeaker(wave, rng):
     )
     for _ in range(int(rng.integers(2, 6))):
         x = _peak(x, rng.uniform(300, 6500), rng.uniform(-9, 9), rng.uniform(1, 8))
-    return (x * (level / (np.sqrt((x**2).mean()) + 1e-9))).astype(np.float32)
+    played: Wave = (x * (level / (np.sqrt((x**2).mean()) + 1e-9))).astype(np.float32)
+    return played
 
 
-def _peak(x, centre_hz, gain_db, q):
+def _peak(x: Wave, centre_hz: float, gain_db: float, q: float) -> Wave:
     """A peaking equaliser (Bristow-Johnson's cookbook)."""
     a, w = 10 ** (gain_db / 40), 2 * np.pi * centre_hz / SAMPLE_RATE_HZ
     alpha = np.sin(w) / (2 * q)
     b = [1 + alpha * a, -2 * np.cos(w), 1 - alpha * a]
-    return signal.lfilter(b, [1 + alpha / a, -2 * np.cos(w), 1 - alpha / a], x)
+    filtered: Wave = signal.lfilter(b, [1 + alpha / a, -2 * np.cos(w), 1 - alpha / a], x)
+    return filtered
 
 
-def rooms(data: Path, seed: int = 7, simulated: int = 60):
+def rooms(data: Path, seed: int = 7, simulated: int = 60) -> tuple[list[Wave], list[Wave]]:
     """Room responses, unit energy, direct sound first: (for training, for testing). The two share no room."""
     import pyroomacoustics as pra
 
@@ -76,6 +82,7 @@ def rooms(data: Path, seed: int = 7, simulated: int = 60):
     return both[:cut], both[cut:]
 
 
-def _tidy(response):
+def _tidy(response: Wave) -> Wave:
     response = response[max(0, int(np.abs(response).argmax()) - 16) :][:RESPONSE_SAMPLES]
-    return (response / (np.sqrt((response**2).sum()) + 1e-9)).astype(np.float32)
+    unit: Wave = (response / (np.sqrt((response**2).sum()) + 1e-9)).astype(np.float32)
+    return unit

@@ -1,1 +1,0 @@
-"""Attacks to learn from: synthesisers speaking door phrases, and real speech through vocoders."""

@@ -1,8 +1,0 @@
-"""`python -m quantize.train.attacks --data SPEECH --out ATTACKS`: makes every attack that packages allow."""
-
-from __future__ import annotations
-
-from quantize.train.attacks.make import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,109 @@
+"""Lets a network for joins that is there go on learning from further examples."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from device.liveness.joins import DILATIONS, LEAST, OVERVIEW_BEFORE, TAPS, JoinNetwork
+from research.joins.batches import batch
+from research.joins.network import summaries
+from research.joins.spliced import Example
+
+BATCH, RATE, DECAY = 24, 1.5e-3, 1e-2
+JOIN_COUNTS, FRAMES_COUNT = 4.0, 2.0
+NOT_LEARNT = ("mean", "scale", "repeated")
+
+
+class Folded(nn.Module):
+    """`JoinNetwork` as it is, without normalisation, so that it can go on learning."""
+
+    def __init__(self, base: JoinNetwork) -> None:
+        super().__init__()
+        for name in base.__slots__:
+            if name not in NOT_LEARNT:
+                setattr(self, name, nn.Parameter(torch.from_numpy(getattr(base, name).copy())))
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, pictures, there, speech):
+        """As `research.joins.network.Network`."""
+        kernel = self.first.T.reshape(len(self.first_bias), -1, 4)
+        seen = functional.relu(functional.conv1d(self.dropout(pictures), kernel, self.first_bias, 2, 1))
+        seen = seen * there[:, None]
+        for block, apart in enumerate(DILATIONS):
+            if block == OVERVIEW_BEFORE:
+                count = there.sum(1, keepdim=True)
+                mean = seen.sum(2) / count
+                spread = ((seen - mean[:, :, None]) ** 2 * there[:, None]).sum(2) / count
+                about_all = torch.cat([mean, (spread + 1e-4).sqrt()], 1)
+                seen = seen + (about_all @ self.overview + self.overview_bias)[:, :, None]
+            taps = self.taps[block].T[:, None]
+            mixed = functional.conv1d(seen, taps, None, 1, apart * (TAPS // 2), apart, groups=seen.shape[1])
+            mixed = functional.conv1d(mixed, self.mixes[block].T[:, :, None], self.mix_biases[block])
+            seen = (seen + functional.relu(mixed)) * there[:, None]
+        seen = seen.transpose(1, 2)
+        logits = seen @ self.frame + self.frame_bias
+        silent = speech < 0.5
+        weights = torch.softmax((seen @ self.attention).masked_fill(silent, -1e4), 1)[:, :, None]
+        mean = (weights * seen).sum(1)
+        spread = ((weights * (seen - mean[:, None]) ** 2).sum(1) + 1e-4).sqrt()
+        pooled = self.dropout(torch.cat([mean, spread], 1)) @ self.pooled + self.pooled_bias
+        highest = summaries(logits.masked_fill(silent, LEAST), there) @ self.peaks
+        return logits, functional.relu(pooled) @ self.last + self.last_bias + highest
+
+
+def further(base: JoinNetwork, chosen: list[Example], epochs: float, seed: int = 1) -> JoinNetwork:
+    """`base`, after so many passes over these examples."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    dice = np.random.default_rng(seed)
+    net = Folded(base)
+    lengths = np.array([len(one.pictures) for one in chosen])
+    batches = max(1, len(chosen) // BATCH)
+    steps = max(1, round(epochs * batches))
+    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps + 1, pct_start=0.15)
+    drawn: list[np.ndarray] = []
+    lost = np.zeros(2)
+    net.train()
+    for step in range(1, steps + 1):
+        if not drawn:
+            order = np.argsort(lengths * dice.uniform(0.85, 1.15, len(chosen)))
+            drawn = [order[at : at + BATCH] for at in range(0, batches * BATCH, BATCH)]
+            dice.shuffle(drawn)
+        them = [chosen[number] for number in drawn.pop()]
+        pictures, there, speech, target, counts = batch(them, base.mean, base.scale, dice)
+        logits, all_of_it = net(pictures, there, speech)
+        weight = counts * (1 + (JOIN_COUNTS - 1) * target)
+        at_frames = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        at_frames = (at_frames * weight).sum() / weight.sum()
+        truth = torch.tensor([float(one.spliced) for one in them])
+        in_all = functional.binary_cross_entropy_with_logits(all_of_it, truth)
+        optimiser.zero_grad(set_to_none=True)
+        (FRAMES_COUNT * at_frames + in_all).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimiser.step()
+        schedule.step()
+        lost += [at_frames.item(), in_all.item()]
+        if not step % 100:
+            sys.stderr.write(
+                f"{step} of {steps}: {lost[0] / 100:.4f} at frames, {lost[1] / 100:.4f} in all\n"
+            )
+            lost[:] = 0
+    parts = {
+        name: getattr(base, name) if name in NOT_LEARNT else getattr(net, name).detach().numpy()
+        for name in base.__slots__
+    }
+    return JoinNetwork.from_bytes(packed(parts))
+
+
+def packed(parts: dict[str, np.ndarray]) -> bytes:
+    """As joins.npz holds them, in half precision."""
+    stream = io.BytesIO()
+    np.savez(stream, **{name: part.astype(np.float16) for name, part in parts.items()})
+    return stream.getvalue()
