@@ -1,8 +1,9 @@
 """How long until every online unit is warned: from an attack's third print anywhere to the list at each unit.
 
-`python bench/warning.py --units 1000` prints one JSON object. It starts its own broker (mosquitto, TLS) and
-one worker as a process of its own; units are simulated in one more, each with its own connection, keys,
-signed commands and a ledger on the disk. `warned_s` runs until the unit has verified and taken the list.
+`python -m bench.registry.warning --units 1000` prints one JSON object. It starts its own broker (mosquitto,
+TLS) and one worker as a process of its own; units are simulated in one more, each with its own connection,
+keys, signed commands and a ledger on the disk. `warned_s` runs until the unit has verified and taken the
+list.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.units.memory_log import MemoryLog, simulated_event
 from device.secure_store.exchange import seal_to
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
-from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.orders.command_handler import CommandHandler, CommandLedger
 from sync.orders.commands import Arguments

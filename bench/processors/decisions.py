@@ -1,6 +1,6 @@
 """The self-test, and twelve attempts on recordings that packages carry, on this processor: scores as JSON.
 
-    .venv/bin/python bench/decisions.py --models ~/.local/state/ostiary/models
+    python -m bench.processors.decisions --models ~/.local/state/ostiary/models
 
 `scripts/check-processors` runs it on several processors and compares.
 """

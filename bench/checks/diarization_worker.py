@@ -1,6 +1,6 @@
 """In an environment of its own: pyannote-metrics as referee, sherpa-onnx as peer. Imports nothing of ours.
 
-    python bench/diarization_worker.py FOLDER [SEGMENTATION.onnx EMBEDDING.onnx THRESHOLD]
+    python bench/checks/diarization_worker.py FOLDER [SEGMENTATION.onnx EMBEDDING.onnx THRESHOLD]
 
 FOLDER holds NAME.wav, NAME.ref.rttm and NAME.ours.rttm. Prints one JSON object: DER of ours by collar as the
 referee counts it and, given models, the turns that sherpa-onnx finds, its time, and its DER.

@@ -1,6 +1,6 @@
 """How long an event takes to be on the disk: `Outbox.append`, alone and while the log is sealed and sent.
 
-`python bench/outbox.py --events 2000` prints one JSON object per case. The disk is that of --folder; an
+`python -m bench.door.outbox --events 2000` prints one JSON object per case. The disk is that of --folder; an
 append is one WAL commit with `synchronous=FULL`, so this is what an fsync costs there, and our share of CPU.
 """
 
@@ -13,15 +13,12 @@ import multiprocessing.synchronize
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from sync.fleet.simulate import TENANT_KEY
-from sync.fleet.simulated import simulated_event
+from bench.units.load import TENANT_KEY
+from bench.units.memory_log import simulated_event
 from sync.keys import FileSigner
 from sync.outbox import Outbox
 from sync.proofs import chain

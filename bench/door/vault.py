@@ -1,8 +1,8 @@
 """The vault at work: a thousand people on a real TPM, and what protecting their templates costs and gives.
 
-`python bench/vault.py people` starts a swtpm, enrols, unlocks and forgets; `--software` uses no TPM.
-`python bench/vault.py templates --data DIR` measures accuracy and unlinkability on real embeddings of the
-speakers in DIR/manifest.tsv. Both print one JSON object with the machine, the date and the command.
+`python -m bench.door.vault people` starts a swtpm, enrols, unlocks and forgets; `--software` uses no TPM.
+`python -m bench.door.vault templates --data DIR` measures accuracy and unlinkability on real embeddings of
+the speakers in DIR/manifest.tsv. Both print one JSON object with the machine, the date and the command.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 import numpy.typing as npt
 import soundfile
@@ -37,7 +35,7 @@ from device.secure_store.voiceprints.transform import Rotation
 from device.settings import models_dir
 from quantize.evaluate.figures.metrics import Ranked, eer
 from quantize.evaluate.recordings.manifest import read_manifest
-from tests.device.secure_store.people import voiceprint
+from tests.device.secure_store.people import with_door
 
 Matrix = npt.NDArray[np.float64]
 ENROLMENT_FILES = 3
@@ -67,7 +65,7 @@ def people(options: argparse.Namespace) -> dict[str, object]:
         quiet = replace(settings)
         result: dict[str, object] = {}
         with open_store(state, quiet, warn=lambda _: None) as store:
-            vault, prints = store.vault, [voiceprint(i) for i in range(count)]
+            vault, prints = store.vault, [with_door(i) for i in range(count)]
             result["enrol"] = spread(
                 [timed(vault.enrol, f"badge {i}", prints[i]) for i in bar(count, "enrol")]
             )
@@ -111,7 +109,7 @@ def cold_boot(state: Path, settings: StoreSettings) -> float:
     )
     started = time.perf_counter()
     argv = [sys.executable, "-c", code, str(state), settings.keystore, settings.tcti]
-    subprocess.run(argv, check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(argv, check=True)
     return time.perf_counter() - started
 
 
@@ -283,7 +281,7 @@ def main() -> None:
     options = parser.parse_args()
     result = people(options) if options.kind == "people" else templates(options)
     machine = {
-        "command": " ".join(["python", "bench/vault.py", *sys.argv[1:]]),
+        "command": " ".join(["python -m bench.door.vault", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load average at the end": round(os.getloadavg()[0], 1),

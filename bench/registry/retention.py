@@ -1,9 +1,9 @@
 """What forgetting a month costs, and whether ingest goes on meanwhile.
 
-`python bench/retention.py --events 100000 --database postgresql` takes signed batches into last month through
-the worker's own code, then deletes that month on record while batches of the present month come in from a
-thread. Prints JSON: seconds and microseconds an event of the deletion, the longest that one round of ingest
-took before and during it.
+`python -m bench.registry.retention --events 100000 --database postgresql` takes signed batches into last
+month through the worker's own code, then deletes that month on record while batches of the present month come
+in from a thread. Prints JSON: seconds and microseconds an event of the deletion, the longest that one round
+of ingest took before and during it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ import argparse
 import contextlib
 import json
 import random
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.ingest import database
+from bench.registry.ingest import database
+from bench.units.load import TENANT_KEY
+from bench.units.memory_log import MemoryLog, simulated_event
 from sync.events import UnitId, unit_id
-from sync.fleet.simulate import TENANT_KEY
-from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.proofs.verify import verify

@@ -1,7 +1,7 @@
 """Ingest, end to end and side by side: simulated units, mosquitto, TLS, verification, commit, receipt.
 
-`python bench/ingest.py --database sqlite --rate 5000 --seconds 10` prints one JSON object per run. It starts
-its own broker and database. `--growth` fills the registry step by step and shows the cost per event.
+`python -m bench.registry.ingest --database sqlite --rate 5000 --seconds 10` prints one JSON object. It starts
+its own broker and database.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.units.load import Simulation, SimulationSettings
 from sync.fleet.certificates import Authority
-from sync.fleet.simulate import Simulation, SimulationSettings
 from sync.keys import FileSigner
 from sync.registry.database.store import Store
 from sync.registry.reports import export

@@ -1,9 +1,9 @@
-"""A week at a busy door in minutes: does the unit grow, how much does it write, what does listening cost?
+"""Attempt after attempt in one process: does it grow, how much does it write, what does listening cost?
 
-    .venv/bin/python -m bench.soak                   2,016 attempts, one in five minutes of the unit's clock
-    .venv/bin/python -m bench.soak --attempts 60     the quick form
-    .venv/bin/python -m bench.soak --minutes 30      as many as fit
-    .venv/bin/python -m bench.soak --out DIR         every attempt's figures and a plot, too
+    python -m bench.door.soak                   2,016 attempts, one in five minutes of the unit's clock
+    python -m bench.door.soak --attempts 60     the quick form
+    python -m bench.door.soak --minutes 30      as many as fit
+    python -m bench.door.soak --out DIR         every attempt's figures and a plot, too
 
 The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances, and
 what a running unit does for itself every five minutes. Five recordings of one reader are spoken in turn as
@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.allocated import allocated_bytes
+from bench.door.allocated import allocated_bytes
 from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision

@@ -1,10 +1,11 @@
 """What verification costs at ingest: the worker's own code beside an inserter that checks nothing.
 
-`python bench/ingest_ratio.py --events 20000` sends the same signed batches through both, into databases of
-their own (`--database sqlite` or `postgresql`), in one process and in turns, and prints CPU microseconds an
-event and their ratio for batches of 50 and of 1. The inserter decodes a batch and its events with cbor2 and
-writes the same rows; it looks at no signature, no chain, no types and no order. Neither has a broker, and of
-PostgreSQL only what this process spends is counted: the server's work is the same rows for both.
+`python -m bench.registry.ingest_ratio --events 20000` sends the same signed batches through both, into
+databases of their own (`--database sqlite` or `postgresql`), in one process and in turns, and prints CPU
+microseconds an event and their ratio for batches of 50 and of 1. The inserter decodes a batch and its events
+with cbor2 and writes the same rows; it looks at no signature, no chain, no types and no order. Neither has a
+broker, and of PostgreSQL only what this process spends is counted: the server's work is the same rows for
+both.
 """
 
 from __future__ import annotations
@@ -14,21 +15,17 @@ import contextlib
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.units.load import TENANT_KEY
+from bench.units.memory_log import MemoryLog, simulated_event
 from sync.events import UnitId, unit_id
-from sync.fleet.simulate import TENANT_KEY
-from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry.database.schema import heads

@@ -1,9 +1,9 @@
-"""How soon a controller hears of a card, and how long a line holds: `python -m bench.osdp`.
+"""How soon a controller hears of a card, and how long a line holds: `python -m bench.door.osdp`.
 
-    python -m bench.osdp                                  200 cards, libosdp's controller in another process
-    python -m bench.osdp --panel pure                     the pure-Python controller, in its own environment
-    python -m bench.osdp --polls 100000 --lines 8         so many polls in all, on eight lines side by side
-    python -m bench.osdp --polls 20000 --lose 0.002       one frame in five hundred is lost on the wire
+    python -m bench.door.osdp                           200 cards, libosdp's controller in another process
+    python -m bench.door.osdp --panel pure              the pure-Python controller, in its own environment
+    python -m bench.door.osdp --polls 100000 --lines 8  so many polls in all, on eight lines side by side
+    python -m bench.door.osdp --polls 20000 --lose 0.002  one frame in five hundred is lost on the wire
 
 Prints the time to the secure channel, from handing over a card to the controller's event (median, p95), the
 controller's own interval between polls (p95), how many polls were answered, and how often the channel was
@@ -159,7 +159,7 @@ def main() -> None:
     if asked.lines == 1:
         print(json.dumps(one_line(asked.panel, asked.cards, share, asked.lose)), flush=True)
         return
-    own = [sys.executable, "-m", "bench.osdp", "--panel", asked.panel, "--cards", str(asked.cards)]
+    own = [sys.executable, "-m", "bench.door.osdp", "--panel", asked.panel, "--cards", str(asked.cards)]
     own += ["--polls", str(share), "--lose", str(asked.lose)]
     lines = [subprocess.Popen(own, stdout=subprocess.PIPE, text=True) for _ in range(asked.lines)]
     found = [json.loads(line.communicate()[0]) for line in lines]

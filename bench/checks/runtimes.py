@@ -1,6 +1,6 @@
 """What makes the speaker network fast: one change at a time, all of them side by side on the same speech.
 
-    .venv/bin/python bench/runtimes.py --rounds 20
+    python -m bench.checks.runtimes --rounds 20
 
 Every lane runs once in each round, in rotating order, so that whatever else the machine does falls on all of
 them. Processor time is what counts on a busy machine; the table gives it as a ratio to the lane that ships.
@@ -115,7 +115,7 @@ def lanes(models: Path, work: Path) -> list[Lane]:
         Lane("buckets of one second", bucketed(onnx_lane(small))),
         Lane("batch norms not folded, float", onnx_lane(unfolded(exact, work / "unfolded.onnx"))),
     ]  # fmt: skip
-    if pick.has_twin(bundle, "speaker"):
+    if pick.has_variant(bundle, "speaker"):
         variant = pick.tflite_variant(bundle, "speaker")
         for package in ("ai_edge_litert", "tflite_runtime"):
             for xnnpack in (True, False):
@@ -251,11 +251,9 @@ def front_ends(given: list[Any]) -> list[dict[str, Any]]:
 
 
 MEMORY = """
-import json, sys
-sys.path.insert(0, {bench!r})
 import numpy as np
-import runtimes
 from pathlib import Path
+from bench.checks import runtimes
 def rss():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) / 1024
 import tempfile
@@ -272,7 +270,7 @@ with tempfile.TemporaryDirectory() as work:
 
 def memory(models: Path, name: str) -> int:
     """MiB that stay resident after thirty utterances of 1 to 6 s, in a fresh process."""
-    code = MEMORY.format(bench=str(Path(__file__).parent), models=str(models), name=name)
+    code = MEMORY.format(models=str(models), name=name)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1])
 

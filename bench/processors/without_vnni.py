@@ -1,6 +1,6 @@
 """Tell the libraries of a Python environment that there are no AVX-512 registers: for `scripts/without-vnni`.
 
-    .venv/bin/python bench/without_vnni.py COPY/.venv
+    python -m bench.processors.without_vnni COPY/.venv
 
 A library may use AVX-512, and with it VNNI, where XGETBV says that the system saves those registers. Every
 such question is replaced by its answer on a processor with AVX2: x87, SSE and AVX, no more. What then runs
@@ -54,5 +54,5 @@ def main(environment: Path) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python bench/without_vnni.py COPY/.venv")
+        sys.exit("usage: python -m bench.processors.without_vnni COPY/.venv")
     sys.exit(main(Path(sys.argv[1])))

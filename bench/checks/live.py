@@ -1,6 +1,6 @@
 """What the live check costs, and which part of it costs what: all parts in turns, on the same speech.
 
-    .venv/bin/python bench/live.py --rounds 40
+    python -m bench.checks.live --rounds 40
 
 Every part runs once in each round, so that whatever else the machine does falls on all of them. Shares are
 of the whole, round by round; milliseconds are this machine's alone.

@@ -1,9 +1,9 @@
 """Who is it, out of N, when nobody was claimed: how long the search takes, and how often it is wrong.
 
-`python bench/identify.py time` searches among 100 to 10,000 voiceprints and opens 1,000 from a vault.
-`python bench/identify.py rates --data DIR` enrols half of the speakers of DIR/manifest.tsv (three recordings
-each) and lets everybody speak: the enrolled, who should be found, and the others, who should be nobody. The
-threshold is the door's own, raised by ln N; nothing is fitted here. Both print one JSON object.
+`python -m bench.checks.identify time` searches among 100 to 10,000 voiceprints and opens 1,000 from a vault.
+`python -m bench.checks.identify rates --data DIR` enrols half of the speakers of DIR/manifest.tsv (three
+recordings each) and lets everybody speak: the enrolled, who should be found, and the others, who should be
+nobody. The threshold is the door's own, raised by ln N; nothing is fitted here. Both print one JSON object.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import numpy.typing as npt
@@ -147,15 +145,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("time", "rates"))
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, help="of `rates`: a folder with manifest.tsv")
     parser.add_argument("--most", type=int, default=8, help="recordings of one speaker")
     options = parser.parse_args()
+    if options.what == "rates" and options.data is None:
+        parser.error("rates needs --data")
     model = SpeakerModel.open(slots.active(models_dir(), print))
     found = times(model) if options.what == "time" else rates(model, options.data, options.most)
     machine = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
-    print(
-        json.dumps({**machine, "command": " ".join(["bench/identify.py", options.what]), **found}, indent=1)
-    )
+    command = f"python -m bench.checks.identify {options.what}"
+    print(json.dumps({**machine, "command": command, **found}, indent=1))
 
 
 if __name__ == "__main__":

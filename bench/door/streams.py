@@ -1,6 +1,6 @@
 """Streams over the facade's WebSocket, at the speed of microphones: how many keep up, and what they cost.
 
-    python bench/streams.py --wav talk.wav [--streams 20] [--seconds 60] [--uid 4711]
+    python -m bench.door.streams --wav talk.wav [--streams 20] [--seconds 60] [--uid 4711]
 
 Starts a real `ostiary api serve --plain-http` on this machine's state folder and speaks to it as so many
 callers. The delay is that of `heard` after the moment at which the last sample of a message would have left a

@@ -1,10 +1,10 @@
 """What questions cost in a large registry, with its indexes and, for comparison, without.
 
-`python bench/lookups.py --rows 1000000 --database postgresql` fills a registry with events of 50 doors and
-2,000 people over a year and times: a person's denials in a month, a door's latest events by time, the newest
-arrivals, a unit's log from one event on. Each is asked twenty times, of others each time; then indexes are
-dropped and it is asked three times more. Prints JSON: median and worst milliseconds, whether the rows were
-the same.
+`python -m bench.registry.lookups --rows 1000000 --database postgresql` fills a registry with events of 50
+doors and 2,000 people over a year and times: a person's denials in a month, a door's latest events by time,
+the newest arrivals, a unit's log from one event on. Each is asked twenty times, of others each time; then
+indexes are dropped and it is asked three times more. Prints JSON: median and worst milliseconds, whether the
+rows were the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import contextlib
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,13 +22,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.ingest import database
+from bench.registry.ingest import database
+from bench.units.load import TENANT_KEY
+from bench.units.memory_log import simulated_event
 from sync.event_form import read_event
 from sync.events import Record, UnitId, pseudonym, unit_id
-from sync.fleet.simulate import TENANT_KEY
-from sync.fleet.simulated import simulated_event
 from sync.registry.database.schema import events
 from sync.registry.database.store import Store
 

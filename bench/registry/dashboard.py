@@ -1,7 +1,7 @@
 """How fast the dashboard answers over a large registry, and whether its live list keeps up.
 
-    .venv/bin/python bench/dashboard.py --events 1000000 --doors 1000
-    .venv/bin/python bench/dashboard.py --events 10000000 --copies 10 --doors 1000 --database postgresql://...
+    python -m bench.registry.dashboard --events 1000000 --doors 1000
+    python -m bench.registry.dashboard --events 10000000 --copies 10 --doors 1000 --database postgresql://...
 
 Fills a database with simulated events (through the registry's own insert, not signed; the database can make
 copies of each, some seconds apart, and so ten million in minutes), serves the page in a
@@ -31,6 +31,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from bench.units.memory_log import simulated_event
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.insight import counted
@@ -38,7 +39,6 @@ from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.site.places import replace
 from sync.event_form import read_event
 from sync.events import Record, UnitId
-from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry.database.schema import events as event_table

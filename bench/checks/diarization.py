@@ -1,8 +1,8 @@
 """Ours beside sherpa-onnx on the same conversations with the same two networks, and a referee for our DER.
 
-    python3 -m venv DIR && DIR/bin/pip install pyannote-metrics soundfile sherpa-onnx
-    python bench/diarization.py --root DATA --peer-python DIR/bin/python [--mixtures 24] [--real FOLDER]
-        [--threshold 0.5]...
+    python3 -m venv DIR && DIR/bin/pip install --require-hashes -r bench/checks/referee.lock
+    python -m bench.checks.diarization --root DATA --peer-python DIR/bin/python [--mixtures 24]
+        [--real FOLDER] [--threshold 0.5]...
 
 Every threshold is a run of its own through the peer, which hears each second ten times over (windows of ten
 seconds, one second apart), and is told when it is done.
@@ -43,6 +43,7 @@ from quantize.evaluate.conversation.part import SEED
 from quantize.evaluate.recordings.manifest import NOISE, ROOM, read_manifest
 
 COLLARS_S = (0.0, 0.25)
+WORKER = Path(__file__).with_name("diarization_worker.py")
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """sherpa-onnx's default and others, in cosine distance."""
 _SEGMENTATION = {
@@ -92,7 +93,7 @@ def main() -> None:
         for threshold in asked.threshold or THRESHOLDS:
             answer = json.loads(
                 subprocess.run(
-                    [asked.peer_python, "bench/diarization_worker.py", folder, *models, str(threshold)],
+                    [asked.peer_python, WORKER, folder, *models, str(threshold)],
                     check=True,
                     capture_output=True,
                     text=True,

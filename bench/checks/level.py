@@ -1,4 +1,6 @@
-"""How loud the development speech is, and what raising a quiet microphone does: `python -m bench.level`.
+"""How loud the development speech is, and what raising a quiet microphone does.
+
+    python -m bench.checks.level [--data DIR]
 
 Each recording is made 12 dB quieter, rounded as a converter would, and raised again by 12 dB, the most that
 `device/audio/card/level.py` raises unless told otherwise; the three LLRs of both are compared. `--data` is a
@@ -18,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bench.decisions import ENROLMENT, READER, SAID, SPEECH, judge_on
+from bench.processors.decisions import ENROLMENT, READER, SAID, SPEECH, judge_on
 from device.audio import QualityError, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 from device.evidence.judge import Evidence

@@ -1,6 +1,8 @@
-"""What `bench/decisions.py` said on several processors, side by side: for `scripts/check-processors`.
+"""The answers of `bench/processors/decisions.py` on several processors, side by side.
 
-    .venv/bin/python bench/processors.py here.json haswell.json cortex-a72.json --out docs/processors.md
+    python -m bench.processors.compare here.json haswell.json cortex-a72.json --out docs/processors.md
+
+`scripts/check-processors` makes the files and runs it.
 
 The first file is what the others are compared with. Exit code 1 when a score strays or a decision flips.
 """
@@ -110,7 +112,7 @@ def faults(found: dict[str, dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, help="JSON of bench/decisions.py, named by processor.")
+    parser.add_argument("files", nargs="+", type=Path, help="what `decisions` printed, named by processor")
     parser.add_argument("--out", type=Path, help="Write the page here; else to standard output.")
     given = parser.parse_args()
     found = {path.stem: json.loads(path.read_text()) for path in given.files}

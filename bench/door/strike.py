@@ -1,6 +1,6 @@
 """From the end of speech to the strike: opening at the first complete pause beside waiting for the silence.
 
-    .venv/bin/python bench/strike.py --manifest M.tsv --root DIR --attempts 60
+    python -m bench.door.strike --manifest M.tsv --root DIR --attempts 60
 
 People of the manifest with five recordings or more and texts are enrolled with their first three; their other
 recordings come from a source at the speed of a microphone, followed by silence, and are judged against their
@@ -132,7 +132,7 @@ def main() -> None:
             enrolled = [chosen.root / file.path for file in plan.enrolments[probe.speaker]]
             try:
                 with heard_voices(unit.judge, settings, named(enrolled)) as voices:
-                    template = unit.judge.speaker.template(voices.embeddings)
+                    template = voices.voice(unit.judge.speaker)
                 ms = attempt(unit, settings, probe, chosen.root / probe.path, template, early=turn % 2 == 0)
             except DeviceError as err:
                 print(f"{probe.path}: {err}", file=sys.stderr)

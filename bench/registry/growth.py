@@ -1,6 +1,6 @@
 """What one event costs as the registry grows: verify, place, insert, commit, measured at powers of ten.
 
-`python bench/growth.py --rows 1000000 --out DIR` fills a registry with rows and, at each step, sends
+`python -m bench.registry.growth --rows 1000000 --out DIR` fills a registry with rows and, at each step, sends
 the same number of signed batches through the ingest worker's own code. CPU seconds are this process's
 (SQLite works inside it); wall seconds include the disk and whatever else the machine does.
 """
@@ -12,18 +12,15 @@ import contextlib
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.ingest import database
+from bench.registry.ingest import database
+from bench.units.load import TENANT_KEY
+from bench.units.memory_log import MemoryLog, simulated_event
 from sync.event_form import read_event
 from sync.events import Record, UnitId, unit_id
-from sync.fleet.simulate import TENANT_KEY
-from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry.database.store import Store
@@ -145,12 +142,19 @@ def plot(points: list[dict[str, float]], path: Path, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 3.5))
-    for name in ("cpu_us", "least_cpu_us", "wall_us", "least_wall_us"):
-        axes.plot([p["rows"] for p in points], [p[name] for p in points], marker="o", label=name)
-    axes.set(xscale="log", xlabel="rows in the registry", ylabel="microseconds per event", title=title)
+    figure, axes = pyplot.subplots(figsize=(6, 3.8))
+    curves = {
+        "cpu_us": "CPU, median",
+        "least_cpu_us": "CPU, least",
+        "wall_us": "wall, median",
+        "least_wall_us": "wall, least",
+    }
+    for name, label in curves.items():
+        axes.plot([p["rows"] for p in points], [p[name] for p in points], marker="o", label=label)
+    axes.set(xscale="log", xlabel=f"rows in the registry ({title})", ylabel="microseconds per event")
     axes.set_ylim(bottom=0)
-    axes.legend()
+    # Above the picture, where no curve is.
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path)
 

@@ -1,0 +1,1 @@
+"""Simulated units: real keys, certificates, sessions, chains and signatures; only their disk is memory."""
