@@ -15,6 +15,17 @@ from pathlib import Path
 
 MASK = 0x5A
 _PIECE = 1 << 22
+_SYSTEMD = Path(__file__).parents[1] / "systemd"
+_ALLOCATION = {"PYTHONMALLOC", "GLIBC_TUNABLES"}
+
+
+def as_the_service(name: str) -> dict[str, str]:
+    """How `systemd/ostiary-NAME.service` allocates memory: what is freed is overwritten, small ones too."""
+    lines = (_SYSTEMD / f"ostiary-{name}.service").read_text().splitlines()
+    words = [word for line in lines for word in line.removeprefix("Environment=").split()]
+    found = {name: value for name, _, value in (word.partition("=") for word in words) if name in _ALLOCATION}
+    assert set(found) == _ALLOCATION
+    return found
 
 
 def masked(needle: bytes) -> str:
@@ -38,16 +49,17 @@ def counts(needles: list[bytes]) -> list[int]:
 
     found = [0] * len(needles)
     most = max(map(len, needles))
-    piece = np.empty(_PIECE + most, np.uint8)
+    piece = bytearray(_PIECE + most)
+    numbers = np.frombuffer(piece, np.uint8)
     for start, stop in _regions():
         for at in range(start, stop, _PIECE):
             size = min(stop - at, _PIECE + most - 1)
-            ctypes.memmove(piece.ctypes.data, at, size)
-            piece[:size] ^= MASK
-            text = piece[:size].tobytes()
-            piece[:] = 0
+            ctypes.memmove(numbers.ctypes.data, at, size)
+            numbers[:size] ^= MASK
             for number, needle in enumerate(needles):
-                found[number] += text.count(needle)
+                found[number] += piece.count(needle, 0, size)
+            # Where the needles themselves lie, they are plain in here: the next piece would find a copy.
+            numbers[:] = 0
     return found
 
 

@@ -108,3 +108,9 @@ def test_the_rooms_and_tests_of_the_mutation_tester_are_there() -> None:
     named = [*mutmut["also_copy"], *(name for room in rooms for name in (*room["code"], *room["tests"]))]
     assert len(rooms) >= 7
     assert [name for name in named if not list(ROOT.glob(name))] == []
+
+
+def test_the_changelog_says_no_change_of_a_version_twice() -> None:
+    for version in (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## "):
+        changes = [line[:45] for line in version.splitlines() if line.startswith("- **")]
+        assert sorted({change for change in changes if changes.count(change) > 1}) == []

@@ -11,13 +11,21 @@ import pytest
 from device.access.rules import load_rules
 from device.cli import COMMANDS
 from device.settings import load
-from tests.bad_world import clocks_and_disks, long_ones, networks, sounds_and_badges
+from tests.bad_world import (
+    clocks_and_disks,
+    disks,
+    long_ones,
+    machine,
+    networks,
+    odd_clocks,
+    sounds_and_badges,
+)
 from tests.bad_world.guide import PAGE, faults
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAYED = {
     scenario.__name__
-    for room in (clocks_and_disks, sounds_and_badges, networks, long_ones)
+    for room in (clocks_and_disks, odd_clocks, disks, machine, sounds_and_badges, networks, long_ones)
     for scenario in room.SCENARIOS
 }
 GUIDE = sorted((ROOT / "docs" / "operator").glob("*.md"))
@@ -73,9 +81,20 @@ def test_every_test_that_the_page_of_a_bad_world_names_is_there() -> None:
     rows = [
         row for row in (ROOT / "docs" / "bad-world.md").read_text("utf-8").splitlines() if "`tests/" in row
     ]
-    assert len(rows) == 22
+    assert len(rows) == 23
     for row in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert len(named) >= 2, row
         for path, name in named:
             assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"
+
+
+def test_the_drawing_of_the_wires_names_the_same_lines_as_the_settings_beside_it() -> None:
+    page = (ROOT / "docs" / "operator" / "doors.md").read_text("utf-8")
+    (example,) = (
+        block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[door.gpio]" in block
+    )
+    lines = tomllib.loads(example)["door"]["gpio"]
+    drawing = (ROOT / "docs" / "images" / "wiring.svg").read_text("utf-8")
+    for name in ("strike", "contact", "request_to_exit", "tamper", "fire"):
+        assert re.search(rf">{name.replace('_', ' ')}\s+{lines[name]}\b", drawing), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.without_vnni import ANSWER, XGETBV, answered, main
+from bench.processors.without_vnni import ANSWER, XGETBV, answered, main
 
 ASKED = b"\x90" * 20 + b"\x31\xc9" + XGETBV + b"\xf7\xd0\xa8\xe6" + b"\x90" * 20
 """xor %ecx, %ecx; xgetbv; not %eax; test $0xe6, %al."""

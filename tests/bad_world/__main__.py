@@ -13,13 +13,28 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.bad_world import clocks_and_disks, long_ones, networks, sounds_and_badges
+from tests.bad_world import (
+    clocks_and_disks,
+    disks,
+    long_ones,
+    machine,
+    networks,
+    odd_clocks,
+    sounds_and_badges,
+)
 from tests.bad_world.guide import PAGE, faults, played
 from tests.bad_world.world import NotCheckedError, Scenario, World
 from tests.e2e.sound_server import SoundServer, require_sound
 from tests.speech import readings
 
-SECONDS = (*clocks_and_disks.SCENARIOS, *sounds_and_badges.SCENARIOS, *networks.SCENARIOS)
+SECONDS = (
+    *clocks_and_disks.SCENARIOS,
+    *odd_clocks.SCENARIOS,
+    *disks.SCENARIOS,
+    *sounds_and_badges.SCENARIOS,
+    *machine.SCENARIOS,
+    *networks.SCENARIOS,
+)
 REACHED, WRONG, NOT_CHECKED = "reached", "WRONG", "NOT CHECKED"
 
 

@@ -19,6 +19,8 @@ RATE_HZ = 16_000
 TONES = "earcons = true\n"
 PATIENT = "[audio.microphone]\nstart_s = {}\n"
 """For a machine so busy that a sound card takes its time."""
+HEARD = f"{JUDGED}|The first word fell into the tone|lay over the speech"
+"""What a door says that hears again; on a busy machine its tone comes late, and the sound server cracks."""
 
 
 def speech(world: World) -> npt.NDArray[np.int16]:
@@ -74,7 +76,7 @@ def loose_plug(world: World) -> Ended:
         door.badge()
         door.shows("Please say")
         world.sound.play(after_the_tone(world, unit))
-        door.shows(JUDGED)
+        door.shows(HEARD)
         door.end()
     faults = [event for event in unit.events() if event.startswith("DENIED_FAULT")]
     assert len(faults) >= 2, unit.events()
@@ -96,7 +98,7 @@ def busy_device(world: World) -> Ended:
         door.badge()
         door.shows("Please say")
         world.sound.play(after_the_tone(world, unit))
-        door.shows(JUDGED)  # though the tone itself may come late
+        door.shows(HEARD)
         suspend(world, True)
         try:
             door.badge()
@@ -121,7 +123,7 @@ def inverted_stereo(world: World) -> Ended:
         door.badge()
         door.shows("Please say")
         world.sound.play(path)
-        saw = door.shows("DENIED_PHRASE")  # heard and judged: not silence
+        saw = door.shows(HEARD)  # not silence
         door.end()
     assert "FAULT microphone_inverted" in unit.events()
     return Ended(saw, "FAULT microphone_inverted", "one channel is heard; the log says so")

@@ -215,12 +215,14 @@ class World:
         shutil.copytree(self.folder / "first" / "state", unit.state)
         return unit
 
-    def bare(self, name: str, settings: str = "", state: Path | None = None) -> Unit:
+    def bare(self, name: str, settings: str = "", state: Path | None = None, tpm: str = "") -> Unit:
+        """A unit in which nobody is enrolled; `tpm` is where its TPM answers, if it has one."""
+        keys = f"keystore = 'tpm'\ntcti = '{tpm}'" if tpm else "keystore = 'software'"
         folder = self.folder / name
         (folder / "page").mkdir(parents=True)
         config = folder / "ostiary.toml"
         config.write_text(
-            "[store]\nprofile = 'laptop'\nkeystore = 'software'\n[door]\nunit = 'site-1/unit-1'\n"
+            f"[store]\nprofile = 'laptop'\n{keys}\n[door]\nunit = 'site-1/unit-1'\n"
             f"[judge]\ntimeout_s = 60.0\n[feedback]\npage = '{folder}/page/door.html'\n{settings}\n"
         )
         given = {name: value for name, value in self.sound.environment.items() if name != "TZ"}

@@ -63,7 +63,7 @@ class World:
     wall: datetime = MORNING
     monotonic_s: float = 50.0
     alike_llr: float = -9.0
-    comparing_raises: Exception | None = None
+    comparing_raises: BaseException | None = None
     compares_voices: bool = True
 
     def __post_init__(self) -> None:

@@ -21,12 +21,14 @@ from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
 from device.evidence.judge import Evidence, Timings
+from device.liveness.threats.known import Match
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
 from sync.events import Record
+from sync.threats.prints import VALUES
 from tests.conftest import SyntheticVoice
 from tests.device.door.plain_door import PlainDoor
 from tests.speech import Reading
@@ -80,19 +82,19 @@ def saying(unit: Unit, phrase: str) -> Unit:
     issue = unit.controller.greet
 
     class Greeter:
-        shown: ClassVar[dict[str, Challenge]] = {}
+        drawn: ClassVar[dict[str, Challenge]] = {}
 
         def greet(self, door: str, uid: str, now: object) -> object:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
             if isinstance(greeting, Challenge):
-                self.shown[greeting.challenge_id] = greeting
+                self.drawn[greeting.challenge_id] = greeting
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
         def __getattr__(self, name: str) -> object:
             return getattr(unit.controller, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
-            return unit.controller.decide(self.shown[challenge.challenge_id], *args, **named)  # type: ignore[arg-type]
+            return unit.controller.decide(self.drawn[challenge.challenge_id], *args, **named)  # type: ignore[arg-type]
 
         def take_back(self, decision: Decision) -> None:
             unit.controller.take_back(decision)
@@ -158,6 +160,37 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: Unit, reade
     assert {"snr_db", "speech_s"} <= set(scores)
     assert {"timing_llr", "surroundings_llr"}.isdisjoint(scores), "nobody's habits are written down"
     assert (scores["reused_share"], scores["reuse_sources"]) == (pytest.approx(1.0, abs=0.2), 1.0)
+
+
+class Remembering:
+    """Bouts that remember what they were told, and find that everything resembles campaign 17."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, int, str, str]] = []
+
+    def match(self, print_values: bytes, door: str, person: str, now_s: float) -> Match:
+        return Match(17, 0.8)
+
+    def note(self, outcome: str, print_values: bytes, door: str, person: str, now_s: float) -> None:
+        self.noted.append((outcome, len(print_values), door, person))
+
+
+def test_a_claimed_attempt_is_compared_together_with_those_before_it_and_its_event_says_so(
+    unit: Unit, reader: list[Reading]
+) -> None:
+    bouts = Remembering()
+    seen = replace(saying(unit, reader[4].text), bouts=bouts)  # type: ignore[arg-type]
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    claim, source = Claim(ClaimKind.BADGE, UID), FileSource(reader[4].path)
+    decided = list(app.run(seen, [claim], source, "door-1", door, Recorder(), threading.Event()))
+    assert (decided[0].outcome, decided[0].code) == (Outcome.STEP_UP, Reason.KNOWN_ATTACK)
+    assert door.is_locked
+    assert bouts.noted == [(one.outcome, VALUES, "door-1", UID) for one in decided]
+    with closing(sqlite3.connect(StateFolder(unit.store.folder.parent).audit_log)) as log:
+        (body,) = log.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+    scores = dict(Record.from_bytes(body).event.more_scores)
+    assert scores["campaign"] == 17.0
+    assert scores["campaign_likeness"] == pytest.approx(0.8)
 
 
 def test_a_score_that_is_no_number_is_refused_and_logged(unit: Unit) -> None:

@@ -15,8 +15,9 @@ from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
-from device.evidence.judge import Evidence, Generations
+from device.evidence.judge import Evidence
 from device.evidence.listener import Answer
+from device.evidence.voice.held import Generations
 from device.unit.assembly import Unit
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxLimits
@@ -84,6 +85,7 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         store=SimpleNamespace(vault=SimpleNamespace(voiceprints=_nobody)),
         judge=SimpleNamespace(generations=Generations(None, "s1")),
         prints=SimpleNamespace(leave=lambda *_: None),
+        bouts=SimpleNamespace(match=lambda *_: None, note=lambda *_: None),
     )
     display = Display()
     coming = [Claim(ClaimKind.BADGE, "anna")] * claims

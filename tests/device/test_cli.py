@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,39 @@ def test_root_leaves_nothing_of_its_own_in_the_units_folder(
     assert "belongs to #54321" in told
     assert "sudo -u" in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave root's files")
+@pytest.mark.parametrize("command", ["pick", "use", "build"])
+@pytest.mark.parametrize("variable", ["OSTIARY_MODELS_DIR", "OSTIARY_STATE_DIR"])
+def test_root_leaves_nothing_beside_the_units_own_models(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    variable: str,
+) -> None:
+    monkeypatch.delenv("OSTIARY_MODELS_DIR", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    models = tmp_path if variable == "OSTIARY_MODELS_DIR" else tmp_path / "models"
+    models.mkdir(exist_ok=True)
+    os.chown(models, 54321, 54321)
+    code, _, told = typed(monkeypatch, capsys, "models", command)
+    assert code == 3
+    assert "belongs to #54321" in told
+    assert "ostiary models" in told
+    assert list(models.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave root's files")
+def test_what_root_is_told_to_type_is_no_comment_of_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    os.chown(tmp_path, 54321, 54321)
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path))
+    _, _, told = typed(monkeypatch, capsys, "people")
+    line = told.partition("`")[2].partition("`")[0]
+    assert shlex.split(line, comments=True) == ["sudo", "-u", "#54321", "ostiary", "people", "..."]
 
 
 def test_numpy_starts_no_threads_of_its_own_beside_the_checks() -> None:

@@ -18,18 +18,23 @@ from tests.waiting import PATIENCE_S
 PROGRAM = Path(device.__file__).parent
 WEIGHTS = [
     "evidence/conditions.toml",
+    "inspection/edits.npz",
+    "inspection/weights.toml",
     "liveness/joins.npz",
     "liveness/weights.toml",
     "models/spoof/prints.npz",
     "evidence/wordlists/challenge.txt",
+    "evidence/wordlists/seldom.txt",
 ]
 ASKS = {
     "evidence/wordlists/challenge.txt": "from device.evidence.wordlists import challenge_words as ask; ask()",
+    "evidence/wordlists/seldom.txt": "from device.evidence.wordlists import seldom_words as ask; ask()",
 }
 JUDGES = (
     "from device.evidence import conditioned; "
-    "from device.models.spoof import prints; from device.liveness import joins, weights; "
-    "conditioned.shipped(); joins.shipped_network(); weights.shipped(); prints.shipped()"
+    "from device.models.spoof import prints; from device.inspection import places; "
+    "from device.liveness import joins, weights; conditioned.shipped(); places.shipped_edits(); "
+    "joins.shipped_network(); weights.shipped(); prints.shipped()"
 )
 
 

@@ -19,7 +19,7 @@ import httpx
 
 from sync.fleet.certificates import Authority
 from sync.transport.mqtt import TlsFiles
-from tests.memory_scan import masked
+from tests.memory_scan import as_the_service, masked
 from tests.ports import free_port
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget")
@@ -122,7 +122,7 @@ class Searched:
         log = (server.folder / "server.log").open("ab")
         server.process = self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.memory_scan", "api", "serve"],
-            env=server.environment,
+            env={**server.environment, **as_the_service("api")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -16,9 +16,10 @@ from threading import Event
 
 import numpy as np
 
-from device.audio import AudioDeviceLostError, Frame, MicrophoneSettings
+from device.audio import AudioDeviceLostError, Frame
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
+from device.audio.settings import MicrophoneSettings
 from device.feedback.earcons import Earcon, waveform
 from tests.e2e.sound_server import SINK, SoundServer
 

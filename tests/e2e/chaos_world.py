@@ -17,21 +17,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bench.units.memory_log import MemoryLog
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import LEAF_DAYS, Authority
-from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
 from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.database.schema import events
 from sync.registry.database.store import Store
 from sync.registry.reports import status
-from sync.registry.verification import check_batch
 from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings
 from sync.transport.health import WILL, open_health
-from sync.transport.messages import BatchMessage
 from sync.transport.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
 from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, RESULTS, topic
 from tests.bad_world.clocks import MovableClock
@@ -263,7 +261,7 @@ def _refusable(channel: str, payload: bytes) -> bool:
     """Whether the message is wrong in itself: whatever came before it, it must be refused."""
     try:
         if channel == EVENTS:
-            check_batch(BatchMessage.from_bytes(payload), fuzz.KEY)
+            fuzz.checked(payload)
         elif channel == HEALTH and payload != WILL:
             open_health(payload, fuzz.KEY, fuzz.NAME)
         elif channel == RESULTS:

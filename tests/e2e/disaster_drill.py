@@ -218,6 +218,7 @@ def every_day(drill: Drill, more: int) -> None:
     for member in drill.members.values():
         member.opens(20)
     drill.until("everybody is held", lambda: all(v == {"ANNA", "BRUNO"} for v in drill.held().values()))
+    drill.until("the registry knows everybody", lambda: drill.people() == {"ANNA", "BRUNO"})
     drill.until("all is well before", lambda: drill.well() and drill.sent())
     drill.back_up()
     drill.want_rules(3)
@@ -228,6 +229,7 @@ def every_day(drill: Drill, more: int) -> None:
     for member in drill.live():
         member.opens(10)
     drill.until("what came since", lambda: all(v == {"ANNA", "CARLA"} for v in drill.held().values()))
+    drill.until("the registry knows CARLA", lambda: drill.people() == {"ANNA", "CARLA"})
     drill.until("all is well since", lambda: drill.well() and drill.sent())
     site.ostiary("registry", "revoke", STOLEN, *site.db)
     log = site.log("uplink-stolen")

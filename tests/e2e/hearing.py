@@ -13,18 +13,9 @@ import time
 from collections.abc import Iterator
 from threading import Event
 
-from device.audio import (
-    AudioDeviceLostError,
-    AudioSource,
-    Ended,
-    Frame,
-    MicrophoneSettings,
-    Refused,
-    Reopening,
-    SilenceLasts,
-    listen,
-)
+from device.audio import AudioDeviceLostError, AudioSource, Ended, Frame, Refused, SilenceLasts, listen
 from device.audio.microphone import Microphone
+from device.audio.settings import MicrophoneSettings
 
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # linux/prctl.h
 
@@ -68,7 +59,7 @@ def be_late(microphone: Microphone) -> None:
     report("Ready")
     time.sleep(1.5)
     lost = [next(frames).lost_samples for _ in range(50)]
-    report("Late", lost_samples=sum(lost), dropped_samples=microphone.dropped_samples)
+    report("Late", lost_samples=sum(lost))
 
 
 def forbid_writable_code() -> None:
@@ -86,19 +77,18 @@ def forbid_writable_code() -> None:
 def main(mode: str, rate_hz: str | None = None) -> None:
     if mode == "restricted":
         forbid_writable_code()
-    settings = MicrophoneSettings(
-        rate_hz=int(rate_hz) if rate_hz else None, buffer_s=0.5, retry_s=0.2, retry_max_s=0.4
-    )
-    microphone = Microphone(settings)
-    try:
-        if mode == "late":
-            be_late(microphone)
-        elif mode == "reopening":
-            hear(Reopening(microphone, settings, on_lost=lambda err: report("Lost", message=str(err))))
-        else:
-            hear(microphone)
-    except AudioDeviceLostError as err:
-        report("Lost", message=str(err))
+    microphone = Microphone(MicrophoneSettings(rate_hz=int(rate_hz) if rate_hz else None, buffer_s=0.5))
+    while True:
+        try:
+            if mode == "late":
+                be_late(microphone)
+            else:
+                hear(microphone)
+        except AudioDeviceLostError as err:
+            report("Lost", message=str(err))
+        if mode != "again":
+            return
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tests.speech import Reading
 pytestmark = pytest.mark.e2e
 
 NEEDLE_BYTES = 48
+GONE = "KAUFMANN-209317"
 
 
 @pytest.fixture
@@ -72,6 +73,20 @@ def test_after_register_and_verify_nothing_of_the_person_is_in_memory(
     assert all(len(part) == NEEDLE_BYTES for parts in wanted.values() for part in parts)
     found = {name: searched.counts(parts) for name, parts in wanted.items()}
     assert found == {name: [0] * len(parts) for name, parts in wanted.items()}
+
+
+def test_after_forget_not_even_the_id_is_in_memory(searched: Searched, reader: list[Reading]) -> None:
+    server = searched.server
+    bearer = server.token()
+    coded = [base64.b64encode(reader[number].path.read_bytes()).decode() for number in (0, 2, 3, 1)]
+    with server.caller(headers=bearer) as http:
+        body = {"tid": "r", "uid": GONE, "audio": coded[:3]}
+        assert http.post("/register", json=body).json()["outcome"] == "registered"
+        body = {"tid": "v", "uid": GONE, "code": "1D3A", "audio": coded[3]}
+        assert http.post("/verify", json=body).json()["outcome"] == "judged"
+        assert http.delete(f"/people/{GONE}").status_code in (200, 204)
+        assert http.get("/healthz").status_code == 200
+    assert searched.counts([GONE.encode(), GONE.lower().encode()]) == [0, 0]
 
 
 def test_the_search_finds_what_is_in_memory(searched: Searched) -> None:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.bad_world import clocks_and_disks, networks, sounds_and_badges
+from tests.bad_world import clocks_and_disks, disks, machine, networks, odd_clocks, sounds_and_badges
 from tests.bad_world.world import Ended, NotCheckedError, World
 from tests.e2e.sound_server import SoundServer, require_sound
 from tests.speech import Reading
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SCENARIOS = (*clocks_and_disks.SCENARIOS, *sounds_and_badges.SCENARIOS, *networks.SCENARIOS)
+SCENARIOS = (
+    *clocks_and_disks.SCENARIOS,
+    *odd_clocks.SCENARIOS,
+    *disks.SCENARIOS,
+    *sounds_and_badges.SCENARIOS,
+    *machine.SCENARIOS,
+    *networks.SCENARIOS,
+)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, reader: list[Reading]) -> Iterator[World]:
+def world(reader: list[Reading]) -> Iterator[World]:
     require_sound()
-    with SoundServer() as sound:
-        yield World.made(tmp_path_factory.mktemp("world"), sound, reader)
+    # Not pytest's own folder, which no other user may enter: one scenario runs as another user.
+    with tempfile.TemporaryDirectory(prefix="ostiary-world-") as folder, SoundServer() as sound:
+        yield World.made(Path(folder), sound, reader)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.__name__))

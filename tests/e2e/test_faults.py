@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tpm2_pytss import ESAPI, TSS2_Exception
+from tpm2_pytss.constants import TPM2_SU
 
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import models_dir
@@ -85,6 +87,43 @@ def test_a_unit_whose_disk_takes_nothing_at_the_start_says_what_to_do_and_writes
     fill.unlink(missing_ok=True)
     assert served(attempt, environment).count(f"FAULT disk_{how}") == 1
     assert served(attempt, environment).count(f"FAULT disk_{how}") == 1  # told once
+
+
+def power_up(tpm: SwTpm) -> None:
+    """As a board does: its kernel starts the TPM, whatever becomes of the unit."""
+    tpm.reboot()
+    with suppress(TSS2_Exception), ESAPI(tpm.tcti) as esapi:
+        esapi.startup(TPM2_SU.CLEAR)
+
+
+def test_a_disk_that_was_read_only_until_the_power_went_is_in_the_log_at_the_next_good_start(
+    disk: Path, environment: dict[str, str], tmp_path: Path, reader: list[Reading]
+) -> None:
+    """What the unit noted in memory is gone with the power; the TPM has counted the starts all the same."""
+    memory = tmp_path / "run"
+    memory.mkdir()
+    with SwTpm(tmp_path / "tpm") as tpm:
+        config = tmp_path / "ostiary.toml"
+        config.write_text(f'[store]\nprofile = "laptop"\nkeystore = "tpm"\ntcti = "{tpm.tcti}"\n')
+        environment |= {
+            "OSTIARY_STATE_DIR": str(disk / "state"),
+            "OSTIARY_RUNTIME_DIR": str(memory),
+            "OSTIARY_CONFIG": str(config),
+        }
+        enrolled(environment, reader)
+        attempt = [*OSTIARY, "run", "--claim", "4711", "--source", str(reader[4].path)]
+        assert "FAULT" not in served(attempt, environment)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for _ in range(2):
+            power_up(tpm)
+            assert refused(attempt, environment).startswith("ostiary: ")
+            for note in memory.iterdir():
+                note.unlink()
+        power_up(tpm)
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert served(attempt, environment).count("FAULT unrecorded_starts") == 1
+        power_up(tpm)
+        assert served(attempt, environment).count("FAULT unrecorded_starts") == 1  # told once
 
 
 def test_a_tpm_that_goes_away_locks_the_door_and_one_that_comes_back_serves_without_a_restart(

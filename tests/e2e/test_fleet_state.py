@@ -21,7 +21,7 @@ from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry.database.store import Store
 from sync.registry.fleet.status import Screen, screen
-from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.secure_store.people import same_voice, with_door
 from tests.device.unit.fleet_world import DOOR, Clock, DoorUnit, rules
 from tests.e2e.sync_world import Process
 from tests.e2e.test_sync_simulate import OSTIARY
@@ -166,7 +166,7 @@ def test_rules_an_enrolment_and_its_erasure_reach_the_doors_over_the_broker(site
     site.fleet("doors", "4711", "site:st-mary")
     desk.enrol("4711", 1)
     took_s = site.until(lambda: "4711" in ward.store.vault.uids())
-    assert same_voice(ward.holds()["4711"], voiceprint(1))
+    assert same_voice(ward.holds()["4711"], with_door(1))
     print(f"enrolled at the desk, held at the ward after {took_s:.1f} s")
     site.until(lambda: site.screen().well)
     told = json.loads(site.ostiary("fleet", "status", "--json", *site.database, fails=True))

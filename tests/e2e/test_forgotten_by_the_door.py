@@ -16,7 +16,7 @@ from device.settings import Settings
 from tests.bad_world.world import Unit
 from tests.device.conftest import judge as judge
 from tests.device.conftest import models as models
-from tests.memory_scan import counts_in
+from tests.memory_scan import as_the_service, counts_in
 from tests.speech import Reading
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -64,6 +64,7 @@ def made(folder: Path, models: Path) -> Unit:
         "[judge]\ntimeout_s = 60.0\n"
     )
     environment = {
+        **as_the_service("door"),
         "OSTIARY_STATE_DIR": str(folder / "state"),
         "OSTIARY_MODELS_DIR": str(models),
         "OSTIARY_CONFIG": str(config),

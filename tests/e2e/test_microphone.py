@@ -124,10 +124,8 @@ def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
     assert "\n" not in message
 
 
-def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
-    server: SoundServer, reader: list[Reading]
-) -> None:
-    with Hearing(server, "reopening") as hearing:
+def test_a_microphone_plugged_in_again_is_heard(server: SoundServer, reader: list[Reading]) -> None:
+    with Hearing(server, "again") as hearing:
         hearing.until("Ready")
         playing = server.start_playing(reader[0].path)
         hearing.until("SpeechStarted")
@@ -138,7 +136,6 @@ def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
         finally:
             server.plug_in()
         hearing.until("Ready")
-        assert hearing.until("Refused")["code"] == "GAP"
         server.play(reader[1].path)
         assert hearing.until("Ended")["speech_s"] == pytest.approx(2.7, abs=0.5)
 
@@ -148,4 +145,3 @@ def test_a_reader_that_is_late_is_told_how_much_it_missed(server: SoundServer) -
         hearing.until("Ready")
         late = hearing.until("Late")
     assert int(str(late["lost_samples"])) > 8_000
-    assert late["lost_samples"] == late["dropped_samples"]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.e2e
 def test_attempts_one_after_another_open_no_door_and_write_little() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "bench.soak", "--attempts", "12", "--json"],
+        [sys.executable, "-m", "bench.door.soak", "--attempts", "12", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

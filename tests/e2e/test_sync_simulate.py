@@ -1,11 +1,10 @@
-"""`ostiary fleet simulate` and `ostiary registry` as a person runs them, and an auditor after them."""
+"""Simulated units and `ostiary registry` as a person runs them, and an auditor after them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +36,6 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     command += ["--broker", f"127.0.0.1:{broker.port}", "--signing-key", str(key)]
     command += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
     worker = subprocess.Popen(command)
-    time.sleep(1.0)
     yield tmp_path, broker.port
     worker.terminate()
     assert worker.wait(180) == 0
@@ -47,7 +45,8 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 def test_simulated_units_arrive_and_their_export_verifies(registry: tuple[Path, int]) -> None:
     folder, port = registry
     database = ["--database", f"sqlite:///{folder}/r.db"]
-    command = [*OSTIARY, "fleet", "simulate", "--units", "20", "--rate", "100", "--seconds", "3", "--json"]
+    command = [sys.executable, "-m", "bench.units.simulate", "--units", "20", "--rate", "100"]
+    command += ["--seconds", "3", "--json"]
     command += ["--broker", f"127.0.0.1:{port}", "--authority", str(folder / "pki")]
     command += ["--registry-key", str(folder / "receipts.pem"), *database]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from bench.units.memory_log import MemoryLog
 from sync.events import pseudonym, unit_id
 from sync.fleet.certificates import Authority
-from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.database.store import Store

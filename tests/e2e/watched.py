@@ -49,7 +49,7 @@ def door_peers(runtime: str) -> set[str]:
 
 
 def door_folders(state: Path, page: Path) -> tuple[Path, ...]:
-    """Where `ostiary run` writes: its own folder, the display's page, JACK's client library."""
+    """Where `ostiary run` writes: its own folder, the display's page, the place of JACK's database."""
     return (state, page, Path(f"/dev/shm/jack_db-{os.geteuid()}"))
 
 

@@ -11,7 +11,7 @@ from quantize.evaluate.checks.speaker import score_matrix
 from quantize.evaluate.figures.calibrate import Linear, fits
 from quantize.evaluate.recordings.manifest import Recording
 from quantize.evaluate.recordings.trials import SpeakerPlan, speaker_plan
-from research.fits.speaker import CALIBRATION_FILE, judge, rivals, split, write_calibration
+from research.fits.speaker import CALIBRATION_FILE, as_norm, judge, rivals, split, write_calibration
 
 BEFORE = """# kept
 [bundle]
@@ -102,3 +102,10 @@ def test_the_shipped_map_speaks_for_the_person_above_its_zero() -> None:
     assert speaker["scale"] > 0
     assert 0.3 < -speaker["offset"] / speaker["scale"] < 0.6
     assert "speakers" in speaker["origin"]
+
+
+def test_normalisation_undoes_a_shift_and_a_stretch_of_either_side() -> None:
+    rng = np.random.default_rng(1)
+    raw, enrol, probe = rng.normal(size=(4, 5)), rng.normal(size=(4, 50)), rng.normal(size=(5, 50))
+    plain = as_norm(raw, enrol, probe, top=50)
+    assert np.allclose(as_norm(3 * raw + 2, 3 * enrol + 2, 3 * probe + 2, top=50), plain)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("scipy", reason="pip install '.[train]'")
 
@@ -11,7 +13,7 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Surroundings
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import Recording
-from research.spoof.conditions import Door, Found, cells, drawn, llrs, run, unheard
+from research.spoof.conditions import PLAIN, Door, Found, cells, drawn, llrs, run, unheard
 from research.spoof.redteam import Knobs, first_open, in_turn, share
 
 CARD = ("known_demo bonafide", "known_demo spoof", "libri bonafide", "made:kokoro spoof")
@@ -67,6 +69,18 @@ def test_a_file_of_scores_that_is_none_is_named(content: str, tmp_path: Path) ->
     keep.write_text(content)
     with pytest.raises(QuantizeError, match=r"scores\.jsonl holds no scores"):
         Door.open(Surroundings(tmp_path), keep)
+
+
+def test_scores_that_other_code_kept_are_not_taken_for_todays(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", 0.2 * np.sin(np.arange(8_000)), 16_000)
+    keep, short = tmp_path / "scores.jsonl", listed("a.flac")
+    first = Door.open(Surroundings(tmp_path), keep)
+    first.found(short, PLAIN)
+    kept = keep.read_text().splitlines()
+    Door.open(Surroundings(tmp_path), keep).found(short, PLAIN)
+    assert keep.read_text().splitlines() == kept
+    replace(Door.open(Surroundings(tmp_path), keep), code="as it was").found(short, PLAIN)
+    assert len(keep.read_text().splitlines()) == len(kept) + 1
 
 
 def test_at_least_one_file_of_each_is_asked_for(tmp_path: Path) -> None:

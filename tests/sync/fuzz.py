@@ -33,7 +33,7 @@ from sync.proofs.bundle import parse
 from sync.proofs.heads import Head
 from sync.proofs.merkle import Frontier
 from sync.proofs.verify import verify
-from sync.registry.verification import Position, check_batch, place
+from sync.registry.verification import CheckedBatch, Position, check_events, check_head, place
 from sync.threats.listed import Threat, ThreatList
 from sync.threats.prints import (
     KEPT_TYPE,
@@ -96,8 +96,14 @@ def signed(content_type: str, open_: Callable[..., object], honest: bytes, *more
     return Decoder(feed, (cose.peek1(honest), honest))
 
 
+def checked(payload: bytes) -> CheckedBatch:
+    """A batch as the registry checks it, of the unit whose key is `KEY`."""
+    message = BatchMessage.from_bytes(payload)
+    return check_events(message, check_head(message, KEY))
+
+
 def _batch(payload: bytes) -> object:
-    batch = check_batch(BatchMessage.from_bytes(payload), KEY)
+    batch = checked(payload)
     return place(batch, Position.start(NAME), None, START_MS)
 
 

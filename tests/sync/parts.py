@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from sync.cose import ES256
-from sync.events import AuditEvent, EventTimings, pseudonym
+from sync.events import AuditEvent, EventTimings, UnitId, pseudonym
+from sync.proofs import chain
+from sync.proofs.bundle import LogBundle
+from sync.proofs.merkle import Frontier
 
 UNIT = "st-mary/icu-2"
 DOORS = ("pharmacy", "icu-2")
@@ -39,6 +43,12 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now_ms
+
+
+def whole_log(unit: UnitId, events: Sequence[bytes], heads: Sequence[bytes], key: bytes) -> LogBundle:
+    """What an auditor takes away of a log from its first event on."""
+    start = chain.genesis(unit), Frontier().to_bytes()
+    return LogBundle(unit, key, 1, *start, tuple(events), tuple(heads))
 
 
 def event(number: int = 0, **changes: Any) -> AuditEvent:

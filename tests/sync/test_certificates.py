@@ -11,6 +11,7 @@ import pytest
 
 from sync.fleet.certificates import Authority
 from sync.transport.mqtt import TlsFiles
+from tests.sync.disks import CAN_MOUNT, Disk
 
 
 def context(side: int, files: TlsFiles) -> ssl.SSLContext:
@@ -45,3 +46,19 @@ def test_both_sides_of_a_strict_handshake_accept_what_the_authority_issued(tmp_p
     shaken_hands(client, server, wires)
     assert client.getpeercert()
     assert ("commonName", name) in {part for pair in server.getpeercert()["subject"] for part in pair}  # type: ignore[index,union-attr,misc]
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root can make a disk of its own")
+def test_a_disk_that_is_full_leaves_the_certificate_and_key_that_there_were(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC)
+    disk = Disk(tmp_path, 1)
+    try:
+        authority = Authority.open(tmp_path, now)
+        files = authority.issue("site-1/unit-1", now)
+        before = [path.read_bytes() for path in (files.certificate, files.key)]
+        disk.fill()
+        with pytest.raises(OSError, match="No space"):
+            authority.issue("site-1/unit-1", now)
+        assert [path.read_bytes() for path in (files.certificate, files.key)] == before
+    finally:
+        disk.remove()

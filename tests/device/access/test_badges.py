@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device.access.badges import MAX_BADGE_CHARACTERS, BadgeDecoder, BadgeError, Swipe, badge_number
 from device.access.rules import RulesError, parse_rules
+from device.access.rules.summary import remarks
 
 
 def decode(*bursts: tuple[bytes, float]) -> list[Swipe]:
@@ -151,6 +154,13 @@ def mistakes(people: str) -> tuple[str, ...]:
         ('badges = ["4712"]', 'badges = ["47 12"]', "badge `47 12` of `alice`"),
         ('spoken = "forty five twelve"', 'spoken = "4 5 1 2"', "spoken `4 5 1 2` of `alice`"),
         ('spoken = "Rossi"', 'spoken = "rossi."', "spoken `rossi.` of `alice`"),
+        ('spoken = "1200"', 'spoken = "twelve hundred"', "spoken `twelve hundred` of `alice`"),
+        ('spoken = "101"', 'spoken = "a hundred and one"', "spoken `a hundred and one` of `alice`"),
+        ('spoken = "072"', 'spoken = "nought seven two"', "spoken `nought seven two` of `alice`"),
+        ('spoken = "555"', 'spoken = "treble five"', "spoken `treble five` of `alice`"),
+        ('spoken = "007"', 'spoken = "OO7"', "spoken `OO7` of `alice`"),
+        ('spoken = "4512"', 'spoken = "٤٥１２"', "spoken `٤٥１２` of `alice`"),
+        ('spoken = "44"', 'spoken = "dou\u200dble\u00a0four"', "of `alice`"),
     ],
 )
 def test_two_people_with_one_badge_or_number_are_both_named(first: str, second: str, said: str) -> None:
@@ -170,6 +180,44 @@ def test_a_badge_that_is_another_persons_uid_is_refused_with_both_names() -> Non
 
 @pytest.mark.parametrize("badge", ["---", "９９９", "9" * 40, ";4712=0000?", "", "*4712#", "4712 п"])
 def test_a_badge_that_no_reader_can_send_is_refused(badge: str) -> None:
+    (found,) = mistakes(f'[people.erin]\nbadges = ["{badge}"]\n')
+    assert "no reader can send" in found
+
+
+@pytest.mark.parametrize("spoken", ["R\u043essi", "Росси 5", "Łukasz", "ⅻ Ω", "Strauß", "R&D", "Dr 😀"])
+def test_a_spoken_name_with_a_letter_that_is_not_listened_for_is_refused(spoken: str) -> None:
+    (found,) = mistakes(f'[people.erin]\nspoken = "{spoken}"\n')
+    assert "a letter or sign that is not listened for" in found
+    assert found.isprintable()
+
+
+def remarked(people: str) -> str:
+    return "\n".join(remarks(parse_rules(RULES + people), datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("uid", ["anna.rossi", "jürgen", "9" * 40, "a/b", "#7"])
+def test_an_id_that_no_reader_can_send_is_remarked_on_where_nothing_else_claims_it(uid: str) -> None:
+    assert f"no reader can send the id of {uid}" in remarked(f'[people."{uid}"]\n')
+    for claimed in ('badges = ["1234"]', 'spoken = "Rossi"'):
+        assert "no reader can send" not in remarked(f'[people."{uid}"]\n{claimed}\n')
+    assert "no reader can send" not in remarked("[people.47-11]\n")
+
+
+@pytest.mark.parametrize(
+    "badge",
+    [
+        r"12_34",
+        "12/34",
+        "12.34",
+        r"12\u200d34",
+        r"12\u00ad34",
+        r"\u200f1234",
+        r"1234\u0301",
+        r"12\u00a034",
+        "12–34",
+    ],
+)
+def test_what_only_looks_like_a_badge_number_is_refused(badge: str) -> None:
     (found,) = mistakes(f'[people.erin]\nbadges = ["{badge}"]\n')
     assert "no reader can send" in found
 

@@ -14,7 +14,7 @@ from device.access.policy import QualityLimits, Thresholds, counts_on, decide
 from device.access.rules import RiskClass, parse_rules
 from device.access.rules.permissions import may_ever_pass, refusal
 from device.access.weigh import weigh
-from device.audio.errors import QualityError, SilenceError
+from device.audio.errors import Flaw, QualityError
 from device.errors import DeviceError
 from device.evidence.gallery import Identification
 from device.evidence.judge import Evidence
@@ -350,7 +350,7 @@ def test_evidence_beside_the_network_passes_at_its_threshold_and_is_recorded_whe
     "wrong",
     [{"phrase_llr": math.nan}, {"voice_llr": math.inf}, {"live_llr": -math.inf}, {"step_up_margin_llr": -0.1},
      {"step_up_margin_llr": math.inf}, {"reuse_llr": math.nan}, {"consistency_llr": math.inf},
-     {"joins_llr": math.nan}],
+     {"joins_llr": math.nan}, {"joins_doubt_llr": math.nan}, {"joins_doubt_llr": -0.1}],
 )  # fmt: skip
 def test_thresholds_are_finite_and_a_margin_is_not_below_zero(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="finite"):
@@ -408,18 +408,20 @@ def test_a_visit_narrows_what_the_rules_say_and_never_widens_it() -> None:
         assert (None if said is None else said.code) is why
 
 
-class OddSoundError(QualityError):
-    code = "ODD"
-
-
 def test_what_an_exception_stands_for_is_told_whole() -> None:
     def told(error: BaseException) -> tuple[object, ...]:
         said = refusal_for(error)
         return said.outcome, said.code, said.reason, said.notice
 
     quality, broken = Outcome.DENIED_QUALITY, (Outcome.DENIED_FAULT, Notice.OUT_OF_SERVICE)
-    assert told(OddSoundError("odd")) == (quality, Reason.UNUSABLE_AUDIO, "odd", Notice.COME_CLOSER)
-    assert told(SilenceError("hush")) == (quality, Reason.TOO_LITTLE_SPEECH, "hush", Notice.COME_CLOSER)
+    assert told(QualityError(Flaw.OTHER, "odd")) == (
+        quality,
+        Reason.UNUSABLE_AUDIO,
+        "odd",
+        Notice.COME_CLOSER,
+    )
+    hush = QualityError(Flaw.SILENCE, "hush")
+    assert told(hush) == (quality, Reason.TOO_LITTLE_SPEECH, "hush", Notice.COME_CLOSER)
     said = told(DeviceError("the\nmodel " + "x" * 300))
     assert (said[0], said[3]) == broken
     assert said[1] is Reason.CHECK_FAILED

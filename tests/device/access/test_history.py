@@ -17,18 +17,20 @@ from pathlib import Path
 import pytest
 
 from device.access.memory.history import (
-    LIMITS_WITH_LIVENESS,
-    AttemptLimits,
-    First,
     History,
     HistoryBusyError,
     HistoryError,
     HistoryRollbackError,
-    Position,
     present_boot,
     recall,
 )
-from device.access.memory.remembered import Remembered
+from device.access.memory.remembered import (
+    LIMITS_WITH_LIVENESS,
+    AttemptLimits,
+    First,
+    Position,
+    Remembered,
+)
 from device.access.memory.timekeeping import TimeSeen
 
 WHO = "person:UID7"
@@ -154,6 +156,30 @@ def test_a_refund_takes_back_one_charge(history):
     history.refund(WHO)
     history.refund(WHO)
     assert history.failing() == {}
+
+
+def test_what_a_power_cut_breaks_off_stays_charged_and_the_next_success_forgets_it(path, counter):
+    """Nobody is there to give it back; were it free, people who can cut the power could guess for nothing."""
+    history = History(path, counter, mac, opened_s=0.0)
+    history.charge(WHO, 0.0)
+    restarted = reopen(history, counter)
+    assert restarted.failing() == {WHO: 1}
+    restarted.settle((WHO,))
+    assert restarted.failing() == {}
+    restarted.close()
+
+
+def test_a_count_of_before_is_the_count_again_whatever_was_written_since(history):
+    history.charge(WHO, 0.0)
+    history.charge("person:OTHER", 0.0)
+    for failures in (3, 1):
+        history.count_again(WHO, failures)
+        assert history.failing() == {WHO: failures, "person:OTHER": 1}
+    history.settle((WHO,))
+    history.count_again(WHO, 1)
+    assert history.failing() == {WHO: 1, "person:OTHER": 1}
+    history.count_again(WHO, 0)
+    assert history.failing() == {"person:OTHER": 1}
 
 
 def test_what_was_shown_lately_is_remembered_across_a_restart_and_then_forgotten(path, counter):

@@ -11,16 +11,14 @@ import pytest
 from device.access.memory.history import (
     MAX_AHEAD,
     MAX_FILE_BYTES,
-    AttemptLimits,
-    First,
     History,
     HistoryError,
     HistoryRollbackError,
-    Position,
     recall,
 )
-from device.access.memory.remembered import Remembered, normal
+from device.access.memory.remembered import AttemptLimits, First, Position, Remembered, normal
 from device.access.memory.timekeeping import TimeSeen
+from device.access.memory.visits import Visit, from_text
 from tests.device.access.test_history import NvCounter, mac
 
 WARD = Position("ward", datetime(2026, 1, 1, tzinfo=UTC))
@@ -292,3 +290,40 @@ def test_a_file_has_four_mebibytes_at_most(tmp_path: Path, over: int, taken: boo
     else:
         with pytest.raises(HistoryRollbackError, match="damaged"):
             recall(tmp_path / "history", NvCounter(), mac)
+
+
+def test_a_visit_is_kept_beside_others_replaced_and_dropped_and_survives_a_restart(opened: Open) -> None:
+    history = opened()
+    one, longer, other = Visit(1.0, 2.0), Visit(1.0, 3.0), Visit(5.0, 6.0)
+    history.keep_visit("p1", one)
+    history.keep_visit("p2", other)
+    history.keep_visit("p1", longer)
+    history.close()
+    history = opened()
+    assert (history.visit("p1"), history.visit("p2"), history.visits) == (longer, other, 2)
+    history.keep_visit("p1", None)
+    assert (history.visit("p1"), history.visit("p2"), history.visits) == (None, other, 1)
+    history.keep_visit("p3", None)
+    assert history.visits == 1
+    history.close()
+
+
+def test_a_refund_of_the_only_charge_leaves_nobody_in_the_table_of_failures(opened: Open) -> None:
+    history = opened()
+    history.charge("person:ANNA", 0.0)
+    history.refund("person:ANNA")
+    assert history.failing() == {}
+    history.charge("person:ANNA", 0.0)
+    history.charge("person:ANNA", 0.0)
+    history.refund("person:ANNA")
+    assert history.failing() == {"person:ANNA": 1}
+    history.close()
+
+
+@pytest.mark.parametrize("line", ["{}  1.000 2.000", "{}\t1.000\t2.000", " {} 1.000 2.000", "{} 1.000"])
+def test_an_order_about_a_visit_has_one_space_between_its_parts(line: str) -> None:
+    person = "0b0f3c1e-5a52-4c58-9d0a-3f1f5f7c2a11"
+    assert from_text(f"{person} 1.000 2.000") == (person, Visit(1.0, 2.0))
+    assert from_text(person) == (person, None)
+    with pytest.raises(ValueError, match=r"UUID|could not convert|a pseudonym, a beginning"):
+        from_text(line.format(person))

@@ -19,9 +19,10 @@ from device.access.memory.history import recall
 from device.access.rehearsal import Rehearsal
 from device.access.rules.explain import explain
 from device.evidence.judge import Evidence
+from device.liveness import ContextEvidence
 from device.unit.audit import AuditTrail, EventContext
 from tests.device.access.test_policy_controller import DURESS_WORD, RULES
-from tests.device.door_world import World, evidence, mac
+from tests.device.door_world import GOOD, World, evidence, mac
 
 MEMORY = Path("/dev/shm")
 PEOPLE = ("ANNA", "BRUNO", "SARA", "VERA", "nobody")
@@ -56,6 +57,15 @@ def heard_in(dice: random.Random) -> Evidence | BaseException:
         return evidence()
     if kind < 0.7:
         return evidence(transcript=f"PHRASE {DURESS_WORD}", phrase=-1.0)
+    if kind < 0.75:  # what lay over the words: excused so many times, and then it counts
+        return dice.choice(
+            [
+                evidence(live=-8.0, quality=replace(GOOD, steady_lines=20)),
+                replace(evidence(phrase=-8.0), coughs=1),
+                replace(evidence(), context=ContextEvidence(joins_llr=-8.0, uncoughed_llr=2.0)),
+                replace(evidence(), context=ContextEvidence(joins_llr=-1.0)),
+            ]
+        )
     if kind < 0.95:
         scores = [dice.choice([-8.0, 1.25, 8.0]) for _ in range(3)]
         return evidence(*scores)
@@ -119,6 +129,7 @@ def test_door_and_rehearsal_agree_on_generated_situations(world: World) -> None:
         *(Outcome.GRANTED, Outcome.DURESS, Outcome.LOCK_DOWN, Outcome.PASSBACK_DETECTED),
         *(Outcome.AWAITING_SECOND_PERSON, Outcome.LOCKOUT_MAX_ATTEMPTS, Outcome.DENIED_SCHEDULE),
         *(Reason.CLOCK_BEHIND, Reason.SAME_PERSON_TWICE, Reason.MUST_WAIT, Reason.NO_SUCH_DOOR),
+        Reason.DISTURBED,
     } - set(SEEN)
     assert not missing, "the situations must be worth something"
 

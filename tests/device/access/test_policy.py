@@ -21,7 +21,7 @@ from device.access.decision import (
     refusal_for,
 )
 from device.access.policy import Thresholds, counts_on, decide
-from device.audio.errors import ClippedError, GapError, SilenceError, TooNoisyError, TooShortError
+from device.audio.errors import Flaw, QualityError
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence, JudgeError, Timings
 from device.liveness.threats.known import Match
@@ -182,16 +182,16 @@ def test_whatever_goes_wrong_in_the_judge_is_a_denial_with_a_reason():
         assert decision.reason
 
 
-@pytest.mark.parametrize("error", [SilenceError, TooShortError, ClippedError, TooNoisyError])
-def test_what_the_ears_refuse_is_told_with_advice_and_counts_as_no_failure(error):
-    decision = refusal_for(error("say it again"))
+@pytest.mark.parametrize("flaw", [Flaw.SILENCE, Flaw.TOO_SHORT, Flaw.CLIPPED, Flaw.TOO_NOISY])
+def test_what_the_ears_refuse_is_told_with_advice_and_counts_as_no_failure(flaw):
+    decision = refusal_for(QualityError(flaw, "say it again"))
     assert decision.outcome is Outcome.DENIED_QUALITY
     assert decision.notice in {Notice.COME_CLOSER, Notice.ALL_WORDS, Notice.STEP_BACK, Notice.TOO_NOISY}
     assert not decision.counts_as_failure
 
 
 def test_lost_sound_is_nobodys_fault_at_the_door_and_has_a_word_of_its_own_in_the_log():
-    decision = refusal_for(GapError("part of that was lost"))
+    decision = refusal_for(QualityError(Flaw.GAP, "part of that was lost"))
     assert (decision.outcome, decision.code) == (Outcome.DENIED_QUALITY, Reason.SOUND_LOST)
     assert decision.notice is Notice.PART_LOST  # not "say all the words": they did
     assert not decision.counts_as_failure

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from device.access.decision import Factor, Notice, Outcome, Reason
-from device.access.policy import Thresholds, decide
+from device.access.policy import Thresholds, counts_on, decide
 from device.access.rules.load import RulesError, parse_rules
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence
 from device.liveness import ContextEvidence
+from device.liveness.threats.known import Match
 from tests.device.door_world import GOOD, evidence
 
 
@@ -63,6 +64,65 @@ def test_an_answer_pasted_from_pieces_is_refused_by_default_and_named() -> None:
     assert decision.notice is decide(evidence(voice=-9.0)).notice, "the door is no oracle"
     assert decide(beside(joins_llr=3.0)).opens
     assert decide(beside(joins_llr=-3.0), Thresholds(joins_llr=None)).opens
+
+
+STEPPING = Thresholds(step_up_margin_llr=2.0)
+BAR = STEPPING.joins_llr or 0.0
+CLEAR = BAR + STEPPING.joins_doubt_llr
+
+
+def test_an_answer_that_may_have_been_pasted_is_followed_by_one_more_which_is_doubted_no_longer() -> None:
+    for doubtful in (BAR, CLEAR - 0.01):
+        first = decide(beside(joins_llr=doubtful), STEPPING)
+        assert (first.outcome, first.code, first.notice) == (
+            Outcome.STEP_UP,
+            Reason.WEAK_SCORE,
+            Notice.ONE_MORE,
+        )
+        assert counts_on(first) == 0.0
+        assert decide(beside(joins_llr=doubtful), STEPPING, before_llr=0.0).opens
+    assert decide(beside(joins_llr=CLEAR), STEPPING).opens
+    for before_llr in (None, 0.0):
+        pasted = decide(beside(joins_llr=BAR - 0.01), STEPPING, before_llr=before_llr)
+        assert (pasted.code, pasted.counts_as_failure) == (Reason.PASTED, True)
+
+
+def test_where_no_second_phrase_is_asked_nobody_is_refused_for_a_doubt() -> None:
+    assert decide(beside(joins_llr=BAR)).opens
+    assert decide(beside(joins_llr=BAR), Thresholds(step_up_margin_llr=2.0, joins_doubt_llr=0.0)).opens
+    assert decide(beside(joins_llr=-3.0), Thresholds(step_up_margin_llr=2.0, joins_llr=None)).opens
+
+
+def test_another_voice_or_other_words_beside_a_doubt_are_named_and_no_paste() -> None:
+    other = replace(beside(joins_llr=BAR), speaker_llr=-5.0)
+    assert decide(other, STEPPING).code is Reason.OTHER_VOICE
+    wrong = replace(beside(joins_llr=BAR), phrase_llr=-5.0)
+    assert decide(wrong, STEPPING, before_llr=0.0).code is Reason.WRONG_WORDS
+    assert decide(replace(beside(joins_llr=BAR - 0.01), phrase_llr=-5.0), STEPPING).code is Reason.PASTED
+
+
+def test_a_doubt_refuses_nobody_who_would_have_passed_or_been_asked_once_more_without_it() -> None:
+    hummed, breathy = replace(GOOD, steady_lines=20), replace(GOOD, whispered_s=2.0)
+    clear, doubtful = beside(joins_llr=CLEAR), beside(joins_llr=BAR)
+    for more in ({"quality": hummed}, {"quality": breathy}, {"coughs": 1}):
+        assert decide(replace(clear, **more), STEPPING).opens
+        assert decide(replace(doubtful, **more), STEPPING).code is Reason.WEAK_SCORE
+    warned = {"spoof_llr": 0.1, "threat": Match(campaign=7, likeness=0.9)}
+    small = replace(STEPPING, step_up_margin_llr=0.5)
+    for one in (clear, doubtful):
+        assert decide(replace(one, **warned), small).code is Reason.KNOWN_ATTACK
+
+
+def test_the_log_says_what_a_pasted_answer_needed_to_be_asked_for_one_more() -> None:
+    assert f"{BAR:+.1f} needed" in decide(beside(joins_llr=BAR - 1.0), STEPPING).reason
+
+
+@pytest.mark.parametrize(("joins_llr", "doubt_llr"), [(0.1, 0.3), (-1.1, 2.2), (0.7, 0.1)])
+def test_a_score_at_the_bar_itself_is_asked_once_more_whatever_rounding_does(
+    joins_llr: float, doubt_llr: float
+) -> None:
+    limits = Thresholds(step_up_margin_llr=2.0, joins_llr=joins_llr, joins_doubt_llr=doubt_llr)
+    assert decide(beside(joins_llr=joins_llr), limits).outcome is Outcome.STEP_UP
 
 
 def test_evidence_that_could_not_be_looked_at_is_not_held_against_the_person() -> None:
@@ -221,6 +281,39 @@ def test_clicks_excuse_nobody_who_is_not_live_without_them_either() -> None:
     assert decide(other).counts_as_failure
 
 
+def test_a_cough_that_is_taken_for_a_join_is_asked_again_with_a_hint_and_opens_nothing() -> None:
+    coughing = beside(joins_llr=-6.0, uncoughed_llr=1.0)
+    decision = decide(coughing)
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_QUALITY, Reason.DISTURBED)
+    assert decision.notice is Notice.NOISE_OVER_WORDS
+    assert decision.excused
+    assert "a cough" in decision.reason
+    assert decide(replace(coughing, phrase_llr=-5.0)).code is Reason.DISTURBED, "it covered words, too"
+    bar = Thresholds().joins_llr
+    assert decide(beside(joins_llr=-6.0, uncoughed_llr=bar)).code is Reason.DISTURBED
+
+
+def test_a_cough_excuses_no_pasted_answer_no_machine_no_playback_and_no_other_voice() -> None:
+    for uncoughed_llr in (-2.6, math.nan, None):
+        refused = decide(beside(joins_llr=-6.0, uncoughed_llr=uncoughed_llr))
+        assert (refused.code, refused.counts_as_failure) == (Reason.PASTED, True)
+    coughing = beside(joins_llr=-6.0, uncoughed_llr=12.0)
+    assert decide(replace(coughing, spoof_llr=-5.0)).code is Reason.NOT_LIVE
+    assert decide(replace(coughing, speaker_llr=-5.0)).counts_as_failure
+    played = beside(joins_llr=-6.0, uncoughed_llr=12.0, reuse_llr=-9.0)
+    assert decide(played).code is Reason.HEARD_BEFORE
+
+
+def test_words_that_a_cough_covered_are_asked_again_and_wrong_words_count() -> None:
+    covered = replace(evidence(phrase=-5.0), coughs=1)
+    assert decide(covered).code is Reason.DISTURBED
+    assert not decide(covered).opens
+    assert decide(evidence(phrase=-5.0)).code is Reason.WRONG_WORDS
+    assert decide(replace(covered, speaker_llr=-5.0)).code is Reason.OTHER_VOICE
+    assert decide(replace(covered, spoof_llr=-5.0)).code is Reason.NOT_LIVE
+    assert decide(replace(evidence(), coughs=2)).opens
+
+
 def test_a_steady_tone_covers_no_words() -> None:
     assert decide(evidence(phrase=-5.0, quality=ALARMED)).code is Reason.WRONG_WORDS
 
@@ -253,3 +346,40 @@ def test_six_exact_pitches_lie_over_speech_and_five_do_not() -> None:
     assert (
         filled.reason == "something in the place of lost blocks lay over the speech, so it cannot be judged"
     )
+
+
+def test_half_a_band_beside_a_buzz_is_told_as_the_buzz_and_excuses_no_other_voice() -> None:
+    half = replace(GOOD, bandwidth_hz=2_500.0)
+    buzzing = replace(half, steady_lines=20)
+    told = decide(evidence(quality=buzzing))
+    assert (told.code, told.notice) == (Reason.DISTURBED, Notice.NOISE_OVER_WORDS)
+    assert decide(evidence(quality=half)).code is Reason.UNKNOWN_CONDITION
+    other = decide(evidence(voice=-5.0, quality=buzzing))
+    assert other.code is Reason.OTHER_VOICE
+    assert other.counts_as_failure
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        evidence(),
+        evidence(quality=replace(GOOD, bandwidth_hz=2_500.0)),
+        evidence(quality=replace(GOOD, bandwidth_hz=2_500.0, steady_lines=20)),
+        evidence(live=-1.0, quality=replace(GOOD, whispered_s=2.0)),
+        evidence(live=-5.0, quality=replace(GOOD, steady_lines=20)),
+        replace(evidence(phrase=-5.0), coughs=1),
+        evidence(voice=-5.0),
+    ],
+)
+def test_whatever_is_decided_on_evidence_the_log_has_every_finding(heard: Evidence) -> None:
+    assert [finding.name for finding in decide(heard).findings] == ["live", "voice", "phrase"]
+
+
+def test_a_whisper_is_no_failure() -> None:
+    whispered = decide(evidence(live=-1.0, quality=replace(GOOD, whispered_s=2.0)))
+    assert (whispered.outcome, whispered.counts_as_failure) == (Outcome.DENIED_QUALITY, False)
+
+
+def test_the_log_says_what_lay_over_the_words_and_that_a_rule_asks_for_nothing() -> None:
+    assert decide(replace(evidence(phrase=-5.0), coughs=1)).reason.startswith("a cough lay over the speech")
+    assert "asks for nothing that can be checked" in decide(evidence(), required=frozenset()).reason

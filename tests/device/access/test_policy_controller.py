@@ -17,7 +17,7 @@ from device.access.memory.history import HistoryError, opened_file
 from device.access.passage import duress_digest
 from device.access.policy import Thresholds
 from device.access.rules import Person, Rules, parse_rules
-from device.audio.errors import SilenceError, TooEarlyError
+from device.audio.errors import Flaw, QualityError
 from device.evidence.gallery import Identification
 from device.evidence.judge import JudgeError
 from device.evidence.wordlists import duress_words
@@ -259,7 +259,8 @@ def test_weak_words_count_only_for_the_same_person_at_the_same_door_at_once(worl
 def test_speech_that_cannot_be_judged_leaves_the_second_phrase_open(world):
     weak = evidence(phrase=1.25)
     assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
-    assert world.attempt(door="office", heard=SilenceError("nothing")).outcome is Outcome.DENIED_QUALITY
+    nothing = QualityError(Flaw.SILENCE, "nothing")
+    assert world.attempt(door="office", heard=nothing).outcome is Outcome.DENIED_QUALITY
     assert world.attempt(door="office", heard=weak).opens
 
 
@@ -391,6 +392,23 @@ def test_whatever_is_raised_after_the_charge_gives_it_back(world):
         assert decision.outcome is Outcome.DENIED_FAULT
         assert world.history.failing() == {}
         world.later(100.0)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_a_stop_of_the_unit_after_the_charge_gives_it_back_on_the_disk_too(world, kind, earlier):
+    """SIGTERM, Ctrl-C and an end of the program are raised past every `except Exception`."""
+    fails(world, earlier, uid="BRUNO")
+    world.later(100.0)
+    assert world.attempt(uid="ANNA", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    world.comparing_raises = kind()
+    with pytest.raises(kind):
+        world.attempt(uid="BRUNO", door="pharmacy")
+    counted = {"person:BRUNO": earlier} if earlier else {}
+    assert world.history.failing() == counted
+    world.comparing_raises = None
+    world.reboot()
+    assert world.history.failing() == counted
 
 
 def test_forgetting_somebody_takes_them_out_of_the_running_door(world):
@@ -612,7 +630,7 @@ def test_a_noise_is_excused_three_times_and_then_counts(world: World) -> None:
 
 def test_words_lost_to_the_tone_are_excused_no_more_often(world: World) -> None:
     for _ in range(4):
-        decision = world.attempt(heard=TooEarlyError("too early"))
+        decision = world.attempt(heard=QualityError(Flaw.TOO_EARLY, "too early"))
         assert (decision.outcome, decision.notice) == (Outcome.DENIED_QUALITY, Notice.AFTER_TONE)
     assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == 1
 

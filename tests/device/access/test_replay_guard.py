@@ -65,3 +65,31 @@ def test_what_kept_the_judge_from_evidence_passes_through(door: ReplayGuard) -> 
 def test_a_memory_that_cannot_be_written_is_a_fault(door: ReplayGuard) -> None:
     door.memory.close()
     assert isinstance(door.note(heard(door), NOW), LivenessError)
+
+
+class Noting:
+    """A memory that says what it was told of doors that opened."""
+
+    def __init__(self) -> None:
+        self.numbers = 0
+        self.doors_opened: list[int] = []
+
+    def remember(self, marks: object, now: object) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def opened(self, number: int) -> None:
+        self.doors_opened.append(number)
+
+    def close(self) -> None:
+        pass
+
+
+def test_only_an_answer_that_opened_the_door_is_kept_longest(door: ReplayGuard) -> None:
+    answer, real = heard(door), door.memory
+    door.memory = noting = Noting()
+    real.close()
+    for outcome in (Outcome.DENIED_VOICE, Outcome.GRANTED, Outcome.STEP_UP, Outcome.DURESS):
+        door.note(answer, NOW)
+        door.settle(decision(outcome))
+    assert noting.doors_opened == [2, 4]

@@ -129,3 +129,22 @@ def test_agreement_lasts_over_a_restart_but_not_over_a_long_time_off() -> None:
     long.look(late.now())
     assert short.settled()
     assert not long.settled()
+
+
+def test_a_clock_of_2038_or_2106_at_the_very_first_start_is_not_believed_for_ever() -> None:
+    for year in (2038, 2106):
+        kept = [TimeSeen()]
+        wrong = Clocks(datetime(year, 2, 7, 6, 28, 10, tzinfo=UTC))
+        first = Timekeeper(kept[-1], kept.append)
+        first.look(wrong.now())
+        first.look(wrong.now(CONFIRM_S / 2))
+        assert first.jumps() == 1, "it is written down"
+        right = Clocks()
+        assert not Timekeeper(kept[-1]).look(right.now()).behind(right.wall)
+
+
+def test_looks_a_tenth_of_a_second_apart_count_what_has_passed_and_no_more() -> None:
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
+    for _ in range(11):
+        seen = timekeeper.look(clocks.now(0.1))
+    assert round(seen.steady_s, 6) == 1.0

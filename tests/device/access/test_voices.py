@@ -12,10 +12,14 @@ import pytest
 
 from device.access.rules import default_rules, parse_rules
 from device.access.voices import MAX_AGE_S, GalleryCache, alike, claimed, gallery, voiceprint
-from device.evidence.gallery import Galleries
-from device.evidence.judge import Generations, Judge
+from device.evidence.gallery import Galleries, Gallery
+from device.evidence.judge import Judge
+from device.evidence.voice.copies import MADE
+from device.evidence.voice.held import Generations
+from device.evidence.voice.in_noise import FITTED_ON
+from device.evidence.voice.phrases import shift_of
 from device.secure_store import Growing, Store, StoreSettings, open_store
-from tests.device.secure_store.people import MODEL
+from tests.device.secure_store.people import MODEL, with_door
 from tests.device.secure_store.people import voiceprint as made
 from tests.kept import is_overwritten
 
@@ -50,6 +54,75 @@ def test_a_template_is_overwritten_when_the_attempt_is_over(store: Store) -> Non
         assert vector is not None
         assert vector.any()
     assert not vector.any()
+
+
+def test_a_door_vector_comes_with_a_claim_and_is_overwritten_with_it(store: Store) -> None:
+    expected = with_door(7, FITTED_ON).door
+    assert expected is not None
+    store.vault.enrol("ANNA", with_door(7, FITTED_ON))
+    for models in (Generations(None, FITTED_ON), Generations(FITTED_ON, NEXT)):
+        with claimed(store.vault, "ANNA", models) as voice:
+            assert voice is not None
+            assert voice.door is not None
+            assert np.allclose(voice.door, expected.vector, atol=1e-6)
+            door = voice.door
+        assert not door.any()
+
+
+def test_in_a_conversation_the_door_vector_stands_for_a_person_who_has_one(store: Store) -> None:
+    both = with_door(7, FITTED_ON)
+    assert both.door is not None
+    store.vault.enrol("ANNA", both)
+    store.vault.enrol("BRUNO", made(8, FITTED_ON))
+    for uid, in_rooms, expected in (
+        ("ANNA", True, both.door.vector),
+        ("ANNA", False, both.vector),
+        ("BRUNO", True, made(8, FITTED_ON).vector),
+    ):
+        with voiceprint(store.vault, uid, FITTED_ON, in_rooms=in_rooms) as vector:
+            assert vector is not None
+            assert np.allclose(vector, expected, atol=1e-6)
+        assert not vector.any()
+
+
+def test_of_how_many_phrases_a_voiceprint_was_made_counts_for_a_claim_and_in_a_search(store: Store) -> None:
+    store.vault.enrol("ANNA", replace(made(7, FITTED_ON), utterances=5))
+    models, probe = Generations(None, FITTED_ON), made(7, FITTED_ON).vector
+    with claimed(store.vault, "ANNA", models) as voice:
+        assert voice is not None
+        assert voice.phrases == 5
+    with gallery(store.vault, RULES, "door-1", models) as people:
+        assert isinstance(people, Gallery)
+        found = people.identify(probe, llr)
+        assert found is not None
+        assert (found.uid, found.llr) == ("ANNA", pytest.approx(1.0 + shift_of(FITTED_ON, 5).enrolled))
+
+
+@pytest.mark.parametrize(
+    ("model", "how"), [(FITTED_ON, "rooms 2"), (MODEL, MADE)], ids=["another making", "another model"]
+)
+def test_a_door_vector_without_a_calibration_here_counts_for_nothing(
+    store: Store, model: str, how: str
+) -> None:
+    store.vault.enrol("ANNA", with_door(7, model, how))
+    with claimed(store.vault, "ANNA", Generations(None, model)) as voice:
+        assert voice is not None
+        assert voice.door is None
+
+
+def test_a_gallery_has_the_door_vectors_of_those_who_have_one(store: Store) -> None:
+    store.vault.enrol("ANNA", with_door(7, FITTED_ON))
+    store.vault.enrol("BRUNO", made(8, FITTED_ON))
+    probe = with_door(7).door
+    assert probe is not None
+    with gallery(store.vault, RULES, "door-1", Generations(None, FITTED_ON)) as people:
+        assert isinstance(people, Gallery)
+        at_a_desk, in_a_room = people.identify(probe.vector, llr), people.identify(probe.vector, llr, llr)
+    assert at_a_desk is not None
+    assert in_a_room is not None
+    assert at_a_desk.llr < 0.5
+    assert (in_a_room.uid, in_a_room.llr) == ("ANNA", pytest.approx(1.0, abs=1e-5))
+    assert is_overwritten(people)
 
 
 @pytest.mark.parametrize(("uid", "model"), [("nobody", MODEL), ("", MODEL), ("ANNA", "another-model@2")])

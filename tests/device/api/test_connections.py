@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from device.api.server import WatchedServer
 from device.api.wire.connections import Connections, CountingSocket
 from device.api.wire.protocol import CountedProtocol
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import Terminated
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: unit\r\n\r\n"
 
@@ -70,7 +72,7 @@ def serve() -> Iterator[Serve]:
             lifespan="off",
             log_level="critical",
         )
-        server = WatchedServer(config, _Healthy(), connections, ServiceManager())  # type: ignore[arg-type]
+        server = WatchedServer(config, _Healthy(), connections, ServiceManager(), Terminated())  # type: ignore[arg-type]
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
         thread.start()
@@ -88,6 +90,17 @@ def serve() -> Iterator[Serve]:
     yield served
     for stop in stops:
         stop()
+
+
+def test_a_server_told_to_stop_before_it_listened_does_not_serve_on() -> None:
+    terminated, connections = Terminated(), Connections(64, 16, 60.0)
+    with contextlib.suppress(KeyboardInterrupt):  # as where Python drops it
+        terminated(signal.SIGTERM, None)
+    config = uvicorn.Config(Starlette(), lifespan="off", log_level="critical")
+    server = WatchedServer(config, _Healthy(), connections, ServiceManager(), terminated)  # type: ignore[arg-type]
+    with contextlib.closing(CountingSocket.listening("127.0.0.1", 0, connections)) as listening:
+        asyncio.run(server.serve(sockets=[listening]))
+    assert server.started
 
 
 def ended(connection: socket.socket) -> bool:

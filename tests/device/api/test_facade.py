@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import code_sentence
+from device.api.checks import SECOND_WITHIN_S, SecondPhrases
 from device.api.errors import problem_of
+from device.clock import system_clock
 from device.evidence.wordlists import challenge_words
 from device.secure_store.errors import RecordDamagedError, StoreError, StoreUnavailableError, TpmBusyError
 from device.state_folder import StateFolder
@@ -288,3 +290,51 @@ def test_a_log_that_is_full_is_told_to_a_caller_who_asks_for_a_decision(
     )
     assert slug(answer) == "log-full"
     assert "Retry-After" not in answer.headers
+
+
+DOUBTING = f"""
+version = 1
+[risks.trial]
+factors = ["claim", "voice", "live"]
+thresholds = {{ live_llr = -9.0, step_up_margin_llr = 0.5, joins_llr = -1.0, joins_doubt_llr = 6.0 }}
+[zones.ward]
+[doors.door-1]
+zone = "ward"
+risk = "trial"
+[[allow]]
+roles = ["nurse"]
+[people.{UID}]
+roles = ["nurse"]
+"""
+"""A person's own recordings pass, but for a doubt whether they were joined."""
+
+
+def answered(facade: Facade, number: int, said: Reading, client: str = "pharmacy") -> str:
+    asked = {"tid": str(number), "uid": UID, "door": "door-1"}
+    assert facade.post("/otp", asked, client).status_code == 200
+    body = {"tid": str(number), "uid": UID, "door": "door-1", "audio": encoded(said.path)}
+    outcome: str = facade.post("/verify", body, client).json()["decision"]["decision"]
+    return outcome
+
+
+def test_after_a_doubt_the_next_answer_is_the_second_phrase_and_doubted_no_longer(
+    facade: Facade, reader: list[Reading]
+) -> None:
+    registered(facade, reader)
+    StateFolder(facade.state).rules.write_text(DOUBTING)
+    assert answered(facade, 1, reader[1]) == "STEP_UP"
+    assert answered(facade, 2, reader[1], "laundry") == "STEP_UP", "of another caller nobody was asked"
+    assert answered(facade, 3, reader[1]) == "GRANTED"
+    assert answered(facade, 4, reader[1]) == "STEP_UP", "the second phrase is used up"
+    facade.clock.pass_s(SECOND_WITHIN_S + 1.0)
+    assert answered(facade, 5, reader[1]) == "STEP_UP", "it came too late"
+
+
+def test_of_a_forgotten_person_no_second_phrase_is_remembered() -> None:
+    asked, now = SecondPhrases(), system_clock()
+    asked.note("pharmacy", "door-1", UID, now)
+    asked.note("pharmacy", "door-1", "4712", now)
+    asked.forget(UID)
+    assert asked.take("pharmacy", "door-1", UID, now) is None
+    assert asked.take("pharmacy", "door-1", "4712", now) == 0.0
+    assert asked.take("pharmacy", "door-1", "4712", now) is None

@@ -47,6 +47,14 @@ def polyphase(sound: Wave) -> Wave:
     return np.convolve(up, 2 * taps, "same").astype(np.float32)
 
 
+def lanczos_of_two(sound: Wave, rate_hz: int) -> Wave:
+    low = np.pad(soxr.resample(sound, 16_000, rate_hz, "HQ"), (2, 4))
+    at = np.minimum(np.arange(len(sound)) * rate_hz / 16_000 + 2, len(low) - 4)
+    first = np.floor(at).astype(int)
+    near = [low[first + k] * np.sinc(at - first - k) * np.sinc((at - first - k) / 2) for k in (-1, 0, 1, 2)]
+    return np.sum(near, axis=0).astype(np.float32)
+
+
 def nearest_of_6_khz(sound: Wave) -> Wave:
     """Two folds: one at 3 kHz, and a plainer one at 5."""
     low = soxr.resample(sound, 16_000, 6_000, "HQ")
@@ -85,6 +93,19 @@ def test_an_utterance_that_was_resampled_has_half_a_band(reader, tmp_path):
     own, resampled = (load_utterance(path).quality.bandwidth_hz for path in paths)
     assert own > 6_000.0
     assert resampled < 4_400.0
+
+
+@pytest.mark.parametrize("rate_hz", [8_800, 9_000, 9_600, 10_000])
+@pytest.mark.parametrize("quality", ["QQ", "four samples"])
+def test_what_was_taken_to_any_lower_rate_and_back_counts_as_narrow(rate_hz, quality, reader, tmp_path):
+    """Half of these rates lies above 4.4 kHz; the mirror image is as little speech as that of 8 kHz."""
+    sound = wave(reader[0])
+    if quality == "QQ":
+        there = soxr.resample(soxr.resample(sound, 16_000, rate_hz, "QQ"), rate_hz, 16_000, "QQ")
+    else:
+        there = lanczos_of_two(sound, rate_hz)
+    soundfile.write(tmp_path / "there.wav", there, 16_000)
+    assert load_utterance(tmp_path / "there.wav").quality.bandwidth_hz < 4_400.0
 
 
 def test_too_little_sound_has_no_fold():

@@ -73,6 +73,10 @@ def test_samples_that_the_driver_lost_are_counted() -> None:
     taken = queue.take(0.0)
     assert taken is not None
     assert taken[1] == 7
+    queue.put(counting(10, 10))
+    after = queue.take(0.0)
+    assert after is not None
+    assert after[1] == 0, "each loss is told once"
 
 
 def test_a_block_larger_than_the_queue_is_lost_whole() -> None:

@@ -10,35 +10,33 @@ import numpy as np
 import pytest
 
 from device.audio import (
-    AudioDeviceLostError,
     AudioSettings,
     Ended,
     FileSource,
     Frame,
-    GapError,
-    MicrophoneSettings,
-    QualityError,
     QualityLimits,
     Refused,
-    Reopening,
     SilenceBegan,
-    SilenceError,
     SilenceLasts,
     SpeechResumed,
-    TooShortError,
-    UnreadableAudioError,
     Utterance,
     listen,
     load_utterance,
-    utterances,
 )
+from device.audio.errors import Flaw, QualityError
 from device.audio.utterance import FRAME_SAMPLES
-from tests.device.audio.sounds import Playing, frames, hush, join, read, write
+from tests.device.audio.sounds import Playing, flaw_of, frames, hush, join, read, refused, write
 from tests.speech import Reading
 
 
 def heard(source, settings: AudioSettings | None = None) -> list[Utterance | QualityError]:
-    return list(utterances(source, Event(), settings))
+    """What each utterance of the stream ended as."""
+    events = listen(source, Event(), settings)
+    return [
+        event.utterance if isinstance(event, Ended) else event.error
+        for event in events
+        if isinstance(event, Ended | Refused)
+    ]
 
 
 def test_a_file_gives_all_of_its_speech(reader: list[Reading]) -> None:
@@ -64,7 +62,7 @@ def test_a_pause_in_a_file_does_not_cut_it(tmp_path: Path, reader: list[Reading]
 
 
 def test_a_silent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SilenceError, match="come closer"):
+    with refused(Flaw.SILENCE, match="come closer"):
         load_utterance(write(tmp_path / "silent.wav", hush(2.0, 0.0)))
 
 
@@ -135,62 +133,23 @@ def test_void_utterances_are_overwritten(reader: list[Reading]) -> None:
 def test_stopping_ends_the_stream_and_emits_nothing_half_said(reader: list[Reading]) -> None:
     stop = Event()
     Timer(0.5, stop.set).start()
-    assert list(utterances(FileSource(reader[0].path, realtime=True), stop)) == []
+    events = list(listen(FileSource(reader[0].path, realtime=True), stop))
+    assert not any(isinstance(event, Ended | Refused) for event in events)
 
 
-def test_a_lost_device_is_opened_again_and_what_was_said_across_the_gap_is_refused(
-    reader: list[Reading],
-) -> None:
+def test_what_was_said_across_a_gap_is_refused_and_the_next_sentence_is_heard(reader: list[Reading]) -> None:
     sentence = frames(join(hush(0.5, 5.0), read(reader[1].path), hush(1.0, 5.0)))
-    half = len(sentence) // 2
     copy = [Frame(frame.samples.copy()) for frame in sentence]
-    gone = AudioDeviceLostError("unplugged")
-    source = Playing([*sentence[:half], gone], [gone], [*copy[half:], *copy])
-    losses: list[AudioDeviceLostError] = []
-    quick = MicrophoneSettings(retry_s=0.05)
-    first, second = heard(Reopening(source, quick, on_lost=losses.append))
-    assert isinstance(first, GapError)
+    half = len(sentence) // 2
+    after_loss = Frame(sentence[half].samples, lost_samples=24_001)
+    first, second = heard(Playing([*sentence[:half], after_loss, *sentence[half + 1 :], *copy]))
+    assert flaw_of(first) is Flaw.GAP
     assert isinstance(second, Utterance)
-    assert losses == [gone, gone]
-
-
-def test_reopening_waits_longer_each_time_and_stops_at_once_when_told() -> None:
-    class Waiting(Event):
-        def __init__(self) -> None:
-            super().__init__()
-            self.waits: list[float | None] = []
-
-        def wait(self, timeout: float | None = None) -> bool:
-            self.waits.append(timeout)
-            if len(self.waits) == 6:
-                self.set()
-            return self.is_set()
-
-    stop = Waiting()
-    never = Playing(*[[AudioDeviceLostError("no device")] for _ in range(6)])
-    settings = MicrophoneSettings(retry_s=0.5, retry_max_s=4.0)
-    assert list(Reopening(never, settings).frames(stop)) == []
-    assert stop.waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
-
-
-def test_the_first_frame_after_a_loss_says_how_much_was_missed() -> None:
-    clock = iter([100.0, 101.5])
-    source = Playing([AudioDeviceLostError("gone")], frames(hush(0.04)))
-    first, second = Reopening(source, MicrophoneSettings(retry_s=0.05), monotonic=lambda: next(clock)).frames(
-        Event()
-    )
-    assert first.lost_samples == 24_001
-    assert second.lost_samples == 0
-
-
-def test_only_a_lost_device_is_opened_again(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableAudioError):
-        list(Reopening(FileSource(tmp_path / "gone.wav")).frames(Event()))
 
 
 def test_a_door_may_ask_for_more_speech_than_a_word(other_reader: list[Reading]) -> None:
     strict = dataclasses.replace(AudioSettings(), quality=QualityLimits(min_speech_s=1.5))
-    with pytest.raises(TooShortError, match="whole phrase"):
+    with refused(Flaw.TOO_SHORT, match="whole phrase"):
         load_utterance(other_reader[0].path, strict)
 
 

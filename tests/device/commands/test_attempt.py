@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from device.evidence.voice.copies import MADE
 from device.secure_store import open_store
 from device.settings import Settings
+from quantize.playback import Room, reverberate
 from tests.conftest import SyntheticVoice
 from tests.device.commands.conftest import Ostiary
 from tests.speech import Reading
@@ -139,6 +144,37 @@ def test_score_compares_without_touching_a_store(
     )
     assert json.loads(same.out)["speaker_llr"] > 3.0 > json.loads(other.out)["speaker_llr"]
     assert not (tmp_path / "state").exists()
+
+
+def test_in_a_lively_room_a_person_is_held_against_what_their_enrolment_made_for_rooms(
+    ostiary: Ostiary, other_reader: list[Reading], tmp_path: Path
+) -> None:
+    """`decide` and `score` alike."""
+    cards, probe = [reading.path for reading in other_reader[:3]], other_reader[3]
+    lively = lively_room(probe.path, tmp_path / "lively.wav")
+    assert ostiary("enroll", "4711", *cards).code == 0
+
+    def decided_llr() -> float:
+        wanted = ("--claim", "4711", "--phrase", probe.text, "--json", lively)
+        return float(json.loads(ostiary("decide", *DOOR, *wanted).out)["evidence"]["speaker_llr"])
+
+    by_door_vector = decided_llr()
+    scored = ostiary("score", "--enroll", *cards, "--probe", lively, "--phrase", probe.text, "--json")
+    assert json.loads(scored.out)["speaker_llr"] == pytest.approx(by_door_vector, abs=1e-3)
+    with open_store(tmp_path / "state", Settings().store, warn=lambda _: None) as store:
+        template, consent = store.vault.template("4711"), store.vault.consent("4711")
+        assert template.door is not None
+        assert template.door.made == MADE
+        store.vault.enrol("4711", replace(template, door=None), consent)
+    assert by_door_vector > decided_llr() + 0.5
+
+
+def lively_room(path: Path, into: Path) -> Path:
+    """The recording as heard two metres away in a lively room."""
+    wave, rate_hz = soundfile.read(path, dtype="float32")
+    heard = reverberate(wave, Room(0.6, -2.0), np.random.default_rng(4))
+    soundfile.write(into, 0.5 * heard / np.abs(heard).max(), rate_hz, subtype="PCM_16")
+    return into
 
 
 def test_every_decision_is_in_the_audit_log(enrolled: Ostiary, reader: list[Reading]) -> None:

@@ -139,7 +139,16 @@ def test_failures_are_listed_and_pardoned(state):
     assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {"person:4F2A": 3}
     assert "may try again" in run("pardon", "4f2a").stdout
     assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {}
+    assert run("pardon", "4f2a").exit_code == 1, "neither enrolled nor in the rules"
+    knows(state, "4f2a")
     assert "had no failures" in run("pardon", "4f2a").stdout
+
+
+def knows(state: Path, uid: str) -> None:
+    """Rules in force that name this person."""
+    rules = state / "rules-of-one.toml"
+    rules.write_text(f"{rules_text(1)}[people.{uid}]\nbadges = ['111']\n")
+    assert run("adopt", str(rules)).exit_code == 0
 
 
 def test_a_damaged_memory_is_begun_anew_only_after_a_yes(state):
@@ -178,13 +187,18 @@ def running(state: Path):
 
 
 def test_a_running_unit_is_ordered_and_answers(state, running):
+    refused = run("pardon", "4f2a")
+    assert refused.exit_code == 1
+    assert "knows nobody called 4F2A" in refused.stderr
+    assert not running, "a mistyped id is no order"
+    knows(state, "4f2a")
     assert "may try again" in run("pardon", "4f2a").stdout
     assert "every door" in run("lock-down").stdout
     assert "lifted" in run("lock-down", "--lift").stdout
     refused = run("lock-down", "--door", "moon")
     assert isinstance(refused.exception, OrderError)
     assert [order.action for order in running] == [
-        Action.PARDON, Action.LOCK_DOWN, Action.END_LOCK_DOWN, Action.LOCK_DOWN
+        Action.ADOPT_RULES, Action.PARDON, Action.LOCK_DOWN, Action.END_LOCK_DOWN, Action.LOCK_DOWN
     ]  # fmt: skip
 
 

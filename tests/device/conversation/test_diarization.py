@@ -8,13 +8,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.conversation.diarization import Known, diarize
+from device.conversation.diarization import MOST_SURE, SURE_PIECE_S, diarize
 from device.conversation.hearing import STEP_FRAMES, Piece, Window, starts, stretches
-from device.models.segmentation import FRAME_S, VOICES, WINDOW_FRAMES
+from device.conversation.naming import Known
+from device.models.segmentation import FRAME_S, SETS, VOICES, WINDOW_FRAMES, Sets, decided
 from tests.device.conversation.test_grouping import people
 
 Plan = Sequence[tuple[int, int, int]]
 """(person, first frame, last frame)."""
+
+
+def sets_of(active: npt.NDArray[np.bool_]) -> Sets:
+    """What a segmentation without doubts says of (frames, VOICES)."""
+    found = np.zeros((len(active), len(SETS)), np.float32)
+    for number, voices in enumerate(SETS):
+        members = np.isin(np.arange(VOICES), voices)
+        found[(active == members).all(axis=1), number] = 1.0
+    return found
 
 
 def windows(plan: Plan, frames: int, voices: npt.NDArray[np.float32], seed: int = 3) -> list[Window]:
@@ -38,12 +48,12 @@ def windows(plan: Plan, frames: int, voices: npt.NDArray[np.float32], seed: int 
                 embedding = (noisy / np.linalg.norm(noisy)).astype(np.float32)
                 alone_s = float(alone[begin:end].sum() * FRAME_S)
                 pieces.append(Piece(int(voice), begin, end, alone_s, embedding))
-        found.append(Window(start, active.astype(np.float32), active, tuple(pieces)))
+        found.append(Window(start, sets_of(active), tuple(pieces)))
     return found
 
 
 VOICE = people(1, 1, 1)[0]
-FRAMES = WINDOW_FRAMES + 4 * STEP_FRAMES
+FRAMES = WINDOW_FRAMES + 8 * STEP_FRAMES
 PLAN: Plan = [(0, 0, 400), (1, 450, 900), (0, 850, 1200), (2, 1250, 1500), (1, 1500, FRAMES)]
 
 
@@ -78,8 +88,47 @@ def test_the_number_of_people_can_be_given() -> None:
         assert (found.fewest, found.most, found.told) == (count, count, count)
 
 
+def test_a_group_of_next_to_no_speech_between_two_others_joins_one_of_them() -> None:
+    frames = WINDOW_FRAMES + 16 * STEP_FRAMES
+    plan: Plan = [(0, 0, 400), (1, 450, 526), (2, 560, frames)]
+    found = diarize(windows(plan, frames, VOICE), frames * FRAME_S)
+    assert [one.name for one in found.speakers] == ["speaker-1", "speaker-2"]
+    assert {turn.speaker for turn in found.turns if turn.start_s >= 560 * FRAME_S} == {"speaker-2"}
+
+
+def test_a_known_person_who_says_next_to_nothing_is_somebody_all_the_same() -> None:
+    frames = WINDOW_FRAMES + 16 * STEP_FRAMES
+    plan: Plan = [(0, 0, 900), (1, 1400, 1500), (2, 1600, frames)]
+    heard = windows(plan, frames, VOICE)
+    assert len(diarize(heard, frames * FRAME_S).speakers) == 2
+    known = Known({"4711": VOICE[1]}, lambda cosine: 30.0 * cosine - 14.0)
+    found = diarize(heard, frames * FRAME_S, known=known)
+    assert {one.name for one in found.speakers} == {"4711", "speaker-1", "speaker-2"}
+
+
+def test_two_known_people_are_never_one_however_alike_they_sound() -> None:
+    alike = VOICE.copy()
+    alike[1] = 0.5 * VOICE[0] + 0.866 * VOICE[1]
+    heard = windows([(0, 0, 500), (1, 550, 1000), (0, 1050, FRAMES)], FRAMES, alike)
+    assert len(diarize(heard, FRAMES * FRAME_S).speakers) == 1
+    known = Known({"a": alike[0], "b": alike[1]}, lambda cosine: 30.0 * cosine - 14.0)
+    found = diarize(heard, FRAMES * FRAME_S, known=known)
+    assert {one.name for one in found.speakers} == {"a", "b"}
+    assert {t.speaker for t in found.turns if 600 * FRAME_S < t.start_s < 950 * FRAME_S} <= {"b"}
+
+
+def test_a_long_recording_is_grouped_by_a_share_of_its_windows() -> None:
+    frames = WINDOW_FRAMES + 1_400 * STEP_FRAMES
+    plan: Plan = [(at // 125 % 3, at, at + 100) for at in range(0, frames, 125)]
+    heard = windows(plan, frames, VOICE)
+    assert sum(piece.alone_s >= SURE_PIECE_S for window in heard for piece in window.pieces) > MOST_SURE
+    found = diarize(heard, frames * FRAME_S)
+    assert [one.name for one in found.speakers] == ["speaker-1", "speaker-2", "speaker-3"]
+    assert sum(turn.seconds for turn in found.turns) == pytest.approx(0.8 * frames * FRAME_S, rel=0.02)
+
+
 def test_where_nobody_speaks_nobody_is_found() -> None:
-    silence = [Window(0, np.zeros((50, VOICES), np.float32), np.zeros((50, VOICES), bool), ())]
+    silence = [Window(0, sets_of(np.zeros((50, VOICES), bool)), ())]
     found = diarize(silence, 50 * FRAME_S)
     assert found.turns == ()
     assert found.speakers == ()
@@ -87,14 +136,12 @@ def test_where_nobody_speaks_nobody_is_found() -> None:
 
 def test_a_voice_too_short_for_an_embedding_goes_to_the_person_who_speaks_there() -> None:
     heard = windows([(0, 0, 300), (1, 330, WINDOW_FRAMES)], WINDOW_FRAMES, VOICE)
-    short = np.zeros((WINDOW_FRAMES, VOICES), bool)
-    short[305:320, 2] = True
     window = heard[0]
     spare = next(voice for voice in range(VOICES) if voice not in {piece.voice for piece in window.pieces})
-    active = window.active.copy()
+    active = decided(window.sets)
     active[305:320, spare] = True
     piece = Piece(spare, 305, 320, 15 * FRAME_S, None)
-    heard = [Window(0, active.astype(np.float32), active, (*window.pieces, piece))]
+    heard = [Window(0, sets_of(active), (*window.pieces, piece))]
     found = diarize(heard, WINDOW_FRAMES * FRAME_S)
     assert len(found.speakers) == 2
     assert any(turn.start_s <= 310 * FRAME_S < turn.end_s for turn in found.turns)
@@ -116,11 +163,11 @@ def test_two_people_whom_the_segmentation_takes_for_one_voice_are_told_apart() -
         Piece(0, begin, end, (end - begin) * FRAME_S, VOICE[0 if begin < 250 else 1])
         for begin, end in stretches(active[:, 0])
     )
-    found = diarize([Window(0, active.astype(np.float32), active, pieces)], WINDOW_FRAMES * FRAME_S)
+    found = diarize([Window(0, sets_of(active), pieces)], WINDOW_FRAMES * FRAME_S)
     assert [turn.speaker for turn in found.turns] == ["speaker-1", "speaker-2"]
 
 
 def test_a_long_stretch_is_cut_and_a_short_pause_is_not_an_end() -> None:
     active = np.zeros(600, bool)
     active[10:100] = active[110:200] = active[300:600] = True
-    assert stretches(active) == [(10, 105), (105, 200), (300, 450), (450, 600)]
+    assert stretches(active) == [(10, 105), (105, 200), (300, 400), (400, 500), (500, 600)]

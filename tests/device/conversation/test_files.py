@@ -15,13 +15,14 @@ import soundfile
 from device.audio.errors import QualityError
 from device.audio.utterance import Samples
 from device.cli import main
-from device.conversation.diarization import Known
 from device.conversation.files import diarize_file
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels
 from device.conversation.turns import Turn, from_rttm
 from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.manifest import BundleError
+from device.models.segmentation import ROLE
 from device.models.segmentation_answers import ANSWERS_ROLE, SegmentationAnswers, open_segmentation
 from device.models.self_test import SelfTestError
 from quantize.evaluate.conversation.der import errors
@@ -166,6 +167,14 @@ def test_the_command_prints_turns_json_and_a_picture(
     assert "Traceback" not in err
 
 
+def test_a_bundle_without_the_segmentation_names_the_one_model_that_brings_both(models: Path) -> None:
+    bundle = Bundle.open(models)
+    others = tuple(one for one in bundle.manifest.files if one.role not in (ROLE, ANSWERS_ROLE))
+    bare = replace(bundle, manifest=replace(bundle.manifest, files=others))
+    with pytest.raises(BundleError, match=r"run `ostiary models build --only segmentation`$"):
+        open_segmentation(bare)
+
+
 def test_a_bundle_without_the_segmentation_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -179,4 +188,4 @@ def test_a_bundle_without_the_segmentation_says_how_to_get_it(
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / "state"))
     code, _, err = run(monkeypatch, capsys, "diarize", talk_file)
     assert code == 3
-    assert "ostiary models build --only segmentation" in err
+    assert "`ostiary models build --only segmentation`" in err

@@ -5,9 +5,9 @@ import pytest
 
 from device.audio.utterance import Samples
 from device.conversation.opening import ConversationModels
-from device.conversation.streams.live import SPAN_S, LiveDiarizer, Update
+from device.conversation.streams.live import BEHIND_FRAMES, QUIET_S, SPAN_S, LiveDiarizer, Update
 from device.conversation.turns import Turn
-from device.models.segmentation import FIELD_SAMPLES, FRAME_SAMPLES, SETS
+from device.models.segmentation import FIELD_SAMPLES, FRAME_S, FRAME_SAMPLES, SETS
 from device.models.speaker import Embedding
 from quantize.evaluate.conversation.der import errors
 from tests.device.conversation.test_grouping import people
@@ -36,8 +36,9 @@ class LevelEmbedder:
 
 
 def sound(*stretches: tuple[float, float]) -> Samples:
-    """Levels for so many seconds each."""
-    return np.concatenate([np.full(int(16_000 * s), level * 32_000, np.int16) for level, s in stretches])
+    """Levels for so many seconds each, of every frequency."""
+    level = np.concatenate([np.full(int(16_000 * s), level * 32_000, np.int16) for level, s in stretches])
+    return np.asarray(level * np.random.default_rng(1).choice([-1, 1], len(level)), np.int16)
 
 
 def live() -> LiveDiarizer:
@@ -52,6 +53,28 @@ def all_updates(diarizer: LiveDiarizer, samples: Samples, portion: int) -> list[
 
 
 TALK = sound((0.1, 8), (0, 1), (0.5, 8), (0, 1), (0.1, 8))
+
+
+def test_nobody_is_named_before_enough_was_heard_and_then_all_of_it_is() -> None:
+    updates = all_updates(live(), TALK, 5_000)
+    first_s = next(update.to_s for update in updates if update.to_s > 0.0)
+    assert first_s > QUIET_S - BEHIND_FRAMES * FRAME_S - 0.1
+    assert all(not update.turns for update in updates if update.to_s == 0.0)
+    short = all_updates(live(), sound((0.1, 6)), 5_000)
+    assert short[-1].turns[0].start_s < 0.5, "a stream that ends early is told at its end"
+    early = live().push(TALK[: round(17.4 * 16_000)])
+    assert early[-1].to_s == 0.0
+    assert live().push(TALK[: round(17.6 * 16_000)])[-1].to_s > 0.0, "what docs/api.md says"
+
+
+def test_a_telephone_at_the_start_is_not_told_later_as_if_it_had_been_none() -> None:
+    telephone = np.full(16_000 * 8, 3_200, np.int16)
+    updates = all_updates(live(), np.concatenate([telephone, sound((0.5, 24))]), 5_000)
+    narrow = [update for update in updates if update.narrow]
+    wide_s = [turn.start_s for update in updates if not update.narrow for turn in update.turns]
+    assert narrow[-1].to_s > 0.0
+    assert min(wide_s) >= narrow[-1].to_s
+    assert max(wide_s) > 20.0
 
 
 @pytest.mark.parametrize("portion", [320, 5_000, 100_000])

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from device.audio.utterance import Samples
+from device.audio.utterance import FRAME_SAMPLES, Frame, Samples
+from device.commands.conversation.watch import events
+from device.conversation.opening import ConversationModels
+from device.conversation.streams.stream import Stream
 from device.conversation.turns import Turn
+from sync.service.terminated import Terminated
 from tests.device.conversation.test_files import run
 
 
@@ -39,3 +47,20 @@ def test_a_pipe_is_followed_to_its_end_and_a_claim_of_nobody_is_refused(
     assert code == 1
     assert "nobody is enrolled" in err
     assert "Traceback" not in err
+
+
+class EndlessSilence:
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        while not stop.is_set():
+            yield Frame(np.zeros(FRAME_SAMPLES, np.int16))
+
+
+def test_a_stop_that_python_dropped_ends_it_at_the_next_frame(
+    conversation_models: ConversationModels,
+) -> None:
+    terminated, stop = Terminated(), threading.Event()
+    with contextlib.suppress(KeyboardInterrupt):  # as where Python drops it
+        terminated(signal.SIGTERM, None)
+    with contextlib.closing(Stream(conversation_models)) as stream, pytest.raises(KeyboardInterrupt):
+        for _ in events(stream, EndlessSilence(), stop, terminated.look):
+            pass

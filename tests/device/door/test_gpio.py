@@ -15,6 +15,7 @@ from device.door.settings import DoorKind, DoorSettings, GpioSettings, Pull
 from device.door.supervised import SupervisedDoor
 from device.door.supervision import DoorTiming, Line
 from device.door.wiring import examined, tried
+from tests.e2e.gpio_sim import NotCheckedError, chip
 
 PI5 = "pinctrl-rp1"
 SETTINGS = GpioSettings(
@@ -257,3 +258,13 @@ def test_a_door_on_a_bouncing_chip_writes_each_passage_once_and_times_what_was_f
     ]
     moves(opened=False, bounces=3)
     assert events[-1] == "DOOR_CLOSED"
+
+
+def test_a_machine_whose_kernel_simulates_no_chip_is_not_checked_and_says_why(tmp_path: Path) -> None:
+    """`scripts/check-gpio`, without configfs and with one that has no gpio-sim."""
+    with pytest.raises(NotCheckedError, match="no configfs"), chip(tmp_path / "none"):
+        pass
+    (tmp_path / "config").mkdir()
+    if not Path("/sys/module/gpio_sim").exists():
+        with pytest.raises(NotCheckedError, match="no module gpio-sim"), chip(tmp_path / "config"):
+            pass

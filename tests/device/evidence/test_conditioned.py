@@ -20,6 +20,20 @@ def test_the_score_is_moved_by_noise_and_by_a_room() -> None:
     assert TABLE.llr("d-1", 2.0, LIVELY) == pytest.approx(1.5)
 
 
+def test_the_moved_score_is_stretched_and_its_zero_stays() -> None:
+    wider = replace(TABLE, stretch=1.5)
+    assert wider.llr("d-1", 2.0, DESK) == pytest.approx(1.5)
+    assert wider.llr("d-1", 1.0, DESK) == pytest.approx(0.0)
+    assert wider.llr("d-2", 2.0, DESK) == 2.0
+    assert wider.llr("d-1", 11.9, LOUD) == 12.0
+
+
+@pytest.mark.parametrize("stretch", [0.0, -1.0, 0.49, 3.01, math.inf, math.nan])
+def test_a_table_that_stretches_by_nothing_sensible_is_refused(stretch: float) -> None:
+    with pytest.raises(ValueError, match="stretches"):
+        replace(TABLE, stretch=stretch)
+
+
 def test_another_detector_keeps_its_own_scores_and_points() -> None:
     assert TABLE.llr("d-2", 0.7, LOUD) == 0.7
     assert TABLE.points("d-2", {"bpcer_3": 2.0}) == {"bpcer_3": 2.0}
@@ -68,7 +82,12 @@ def test_the_shipped_table_is_whole_and_of_the_detector_in_the_tree() -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [("[shift]", "[other]"), ("always = ", "always = 99 # "), ("bpcer_1 = ", "bpcer_1 = nan # ")],
+    [
+        ("[shift]", "[other]"),
+        ("always = ", "always = 99 # "),
+        ("bpcer_1 = ", "bpcer_1 = nan # "),
+        ("stretch = ", "wide = "),
+    ],
 )
 def test_a_damaged_table_is_refused(damage: tuple[str, str]) -> None:
     from importlib.resources import files

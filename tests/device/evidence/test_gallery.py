@@ -69,3 +69,19 @@ def test_a_wiped_gallery_holds_no_voiceprint():
     assert not is_overwritten(gallery)
     gallery.wipe()
     assert is_overwritten(gallery)
+
+
+def test_a_search_by_either_vector_leaves_no_copy_of_a_voiceprint_behind():
+    looked_at = []
+
+    def compare(probe, template):
+        looked_at.append(template)
+        return cosine(probe, template)
+
+    people, doors = unit(1, 4), unit(2, 4)
+    gallery = Gallery(dict(zip("abcd", people, strict=True)), {"a": doors[0], "c": doors[2]})
+    found = gallery.identify(people[3], compare, compare)
+    assert found is not None
+    assert (found.uid, found.among, len(looked_at)) == ("d", 4, 4)
+    gallery.wipe()
+    assert not any(one.any() for one in looked_at)

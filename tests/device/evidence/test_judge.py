@@ -10,15 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.allocated import allocated_bytes
+from bench.door.allocated import allocated_bytes
+from device.access.policy import Thresholds
 from device.audio import Quality, Utterance, load_utterance
 from device.evidence import conditioned
 from device.evidence.judge import Judge, JudgeError
 from device.evidence.phrase import PhraseScore
 from device.liveness import ContextEvidence, LivenessError
+from device.liveness.context import ContextChecks
 from device.models.spoof.detector import SpoofEvidence
 from sync.vocabulary import SCORES
 from tests.conftest import SyntheticVoice
+from tests.device.audio.sounds import coughing
 from tests.speech import Reading
 from tests.waiting import wait_until
 
@@ -125,8 +128,9 @@ def utterance() -> Utterance:
 def test_one_failing_check_means_no_evidence_at_all(broken: int) -> None:
     checks = [Steady(RuntimeError("out of memory") if number == broken else None) for number in range(3)]
     judge = Judge(checks[0], checks[1], checks[2])
-    with pytest.raises(JudgeError, match="out of memory"):
+    with pytest.raises(JudgeError, match=r"a check failed: a fault of the program \(RuntimeError\)") as told:
         judge(utterance(), "one two", None)
+    assert str(told.value.__cause__) == "out of memory"
     judge.close()
 
 
@@ -148,7 +152,8 @@ def test_the_live_score_is_moved_by_the_place_for_the_detector_that_the_table_wa
     found = judge(utterance(), "one two", None)
     judge.close()
     at_a_desk = Quality(0.8, 30.0, 0.0, -20.0, 7000.0)
-    assert found.spoof_llr == pytest.approx(1.0 + table.shift(conditioned.Place.of(at_a_desk)))
+    moved = 1.0 + table.shift(conditioned.Place.of(at_a_desk))
+    assert found.spoof_llr == pytest.approx(table.stretch * moved)
     assert found.operating_points == table.operating_points
 
 
@@ -228,8 +233,9 @@ def test_where_no_thread_can_begin_there_is_no_evidence_and_the_sound_is_overwri
     words = Kept()
     words.meeting = meeting  # busy, so that the next check needs a thread of its own
     judge = Judge(words, Steady(), Steady())
-    with pytest.raises(JudgeError, match="can't start new thread"):
+    with pytest.raises(JudgeError, match=r"a fault of the program \(RuntimeError\)") as told:
         judge(utterance(), "one two", None)
+    assert str(told.value.__cause__) == "can't start new thread"
     judge.close()
     assert Kept.wave is not None
     assert not Kept.wave.any()
@@ -267,6 +273,28 @@ def test_a_synthetic_voice_without_clicks_is_no_more_alive(
     for system in ("espeak-ng", "flite"):
         found = judge(load_utterance(synthetic_voice(reader[1].text, system)), reader[1].text, None)
         assert found.unclicked_llr is None or found.unclicked_llr < 0.0
+
+
+def test_a_fit_of_coughing_is_told_apart_from_a_pasted_piece(judge: Judge, reader: list[Reading]) -> None:
+    """Between two words, 9 dB louder than they are: the evidence for joins takes it for a piece."""
+    checks, refused, told = ContextChecks.open(), 0, 0
+    listening = judge.with_context(checks)
+    for seed, reading in enumerate(reader[:4]):
+        utterance = load_utterance(reading.path)
+        said = utterance.samples.astype(np.float64)
+        level = np.convolve(said**2, np.full(800, 1 / 800), "same")
+        third = len(said) // 3
+        at = third + int(level[third : 2 * third].argmin())
+        cough = coughing(np.random.default_rng(seed)) * min(30_000.0, 8.0 * np.sqrt(level.max()))
+        room = np.random.default_rng(seed).normal(size=len(cough)) * np.sqrt(np.percentile(level, 5))
+        heard = np.concatenate([said[:at], cough + room, said[at:]]).clip(-32_768, 32_767)
+        found = listening(replace(utterance, samples=heard.astype(np.int16)), reading.text, None).context
+        assert found.joins_llr is not None
+        if found.joins_llr < Thresholds().joins_llr:
+            refused += 1
+            told += found.uncoughed_llr is not None and found.uncoughed_llr >= Thresholds().joins_llr
+    assert refused > 0, "coughs disturb nobody, so this shows nothing"
+    assert told > refused // 2
 
 
 class Crumbs(Steady):

@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.audio import AudioSettings, FileSource, Frame, SilenceError, TooEarlyError, Utterance
+from device.audio import AudioSettings, FileSource, Frame, Utterance
+from device.audio.errors import Flaw
 from device.audio.source import framed
 from device.audio.spoiled.own_tone import PURE, heard_until, purity
 from device.evidence.judge import JudgeError
 from device.evidence.listener import Answer, AnswerProgress, Listener
 from device.feedback.earcons import TONE_S, Earcon, own_tones, waveform
+from tests.device.audio.sounds import flaw_of
 from tests.speech import Reading
 from tests.waiting import wait_until
 
@@ -121,7 +123,7 @@ def test_a_word_that_began_in_the_doors_tone_is_kept_and_the_tone_is_not(reader:
 
 def test_who_begins_in_the_tone_and_lacks_words_is_told_to_begin_after_it(reader: list[Reading]) -> None:
     answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.02), Kept(), lacks=True)
-    assert isinstance(answer.heard, TooEarlyError)
+    assert flaw_of(answer.heard) is Flaw.TOO_EARLY
     answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.8), Kept(), lacks=True)
     assert not isinstance(answer.heard, Exception), "lacking words is another matter for who waited"
 
@@ -129,10 +131,10 @@ def test_who_begins_in_the_tone_and_lacks_words_is_told_to_begin_after_it(reader
 def test_the_tone_alone_is_no_speech(reader: list[Reading]) -> None:
     judge = Kept()
     answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.0)[:0], judge, lacks=False)
-    assert isinstance(answer.heard, SilenceError)
+    assert flaw_of(answer.heard) is Flaw.SILENCE
     tone = np.zeros(32_000, np.int16)
     tone[:1_920] = waveform(Earcon.SPEAK_NOW)
-    assert isinstance(hear_into_the_tone(tone, judge, lacks=False).heard, SilenceError)
+    assert flaw_of(hear_into_the_tone(tone, judge, lacks=False).heard) is Flaw.SILENCE
     assert not judge.utterances
 
 
@@ -152,7 +154,7 @@ def test_who_begins_in_a_late_tone_is_told_so_and_keeps_the_first_word(
     reader: list[Reading], late_s: float
 ) -> None:
     said = spoken_into_the_tone(reader, late_s + 0.02, late_s=late_s)
-    assert isinstance(hear_into_the_tone(said, Kept(), lacks=True).heard, TooEarlyError)
+    assert flaw_of(hear_into_the_tone(said, Kept(), lacks=True).heard) is Flaw.TOO_EARLY
     judge = Kept()
     answer = hear_into_the_tone(said, judge, lacks=False)
     assert not isinstance(answer.heard, Exception)

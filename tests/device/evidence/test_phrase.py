@@ -46,6 +46,17 @@ from tests.steps import steps
         ("Mr. Jones", "mister jones"),
         ("I'm sure, um, that's it", "im sure thats it"),
         ("make make sure", "make sure"),
+        ("1200", "twelve hundred"),
+        ("1250", "twelve hundred and fifty"),
+        ("101", "a hundred and one"),
+        ("072", "nought seven two"),
+        ("0", "naught"),
+        ("4555", "four treble five"),
+        ("4444", "quadruple four"),
+        ("007", "OO7"),
+        ("007", "o o seven"),
+        ("7000", "7 o o o"),
+        ("ten thousand", "10,000"),
     ],
 )
 def test_ways_of_saying_the_same_phrase_agree(written: str, spoken: str) -> None:
@@ -187,6 +198,45 @@ def test_any_white_space_parts_the_words_of_a_phrase(between: str) -> None:
 def test_what_nobody_sees_in_a_pasted_phrase_and_accents_change_no_word(pasted: str) -> None:
     assert normalise(pasted) == normalise("ten of clubs")
     assert unsayable(pasted) == ""
+
+
+@pytest.mark.parametrize("typed", "'‘’ʼ‛′´`＇")
+def test_whatever_is_typed_for_an_apostrophe_is_one(typed: str) -> None:
+    assert normalise(f"I{typed}m here, don{typed}t go") == ("im", "here", "dont", "go")
+    assert plain(f"I{typed}m here") == "I'm here"
+    assert unsayable(f"I{typed}m here") == ""
+    assert normalise(f"{typed}ten{typed} of clubs") == normalise("ten of clubs")
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    ["ten & clubs", "50% off", "£5 note", "5 °C today", "ten 😀 clubs", "half ½ cup", "a@b here", "№ #5"],
+)
+def test_a_sign_that_each_reads_in_their_own_words_is_told(phrase: str) -> None:
+    assert unsayable(phrase)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "ten\u2028of\u2029clubs",
+        "𝐭𝐞𝐧 ⓞⓕ clubs",
+        "ten—of—clubs",
+        "ten\u2010of\u2011clubs",
+        "“ten” of clubs…",
+        "t\u0336en of clubs",
+        "ten\u061c of clubs",
+        "ten\ufe0f of\x0b clubs",
+        "ten\U000e0061 of clubs",
+    ],
+)
+def test_what_else_a_word_processor_leaves_in_a_phrase_changes_no_word(pasted: str) -> None:
+    assert normalise(pasted) == normalise("ten of clubs")
+    assert unsayable(pasted) == ""
+
+
+def test_the_end_of_an_ordinal_may_be_in_capitals() -> None:
+    assert normalise("3RD Street") == normalise("third street")
 
 
 def test_digits_of_any_script_are_digits() -> None:

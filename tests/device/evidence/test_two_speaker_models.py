@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from device.evidence.gallery import Galleries, Gallery
-from device.evidence.judge import Generations, Judge, JudgeError, Voice, lower_llr
+from device.evidence.judge import Judge, JudgeError
+from device.evidence.voice.held import Generations, Voice, lower_llr
 from tests.device.evidence.test_judge import Steady, utterance
 
 OLDER, NEWER = "older@1", "newer@1"
@@ -95,8 +96,9 @@ def test_until_the_voiceprint_is_ready_the_older_model_decides_alone(followed: b
 def test_a_model_of_two_that_fails_means_no_evidence(broken: int) -> None:
     failing = [RuntimeError("out of memory") if number == broken else None for number in range(2)]
     judge = Judge(Steady(), Says(OLDER, 9.0, failing[0]), Steady(), successor=Says(NEWER, 9.0, failing[1]))
-    with pytest.raises(JudgeError, match="out of memory"):
+    with pytest.raises(JudgeError, match=r"a check failed: a fault of the program \(RuntimeError\)") as told:
         judge(utterance(), "one two", voice(grown=True))
+    assert str(told.value.__cause__) == "out of memory"
     judge.close()
 
 

@@ -121,7 +121,8 @@ def first_boot() -> None:
             console.print(Text(f"# {shown}", style="bold"))
             console.print(Text(told.rstrip()))
 
-        named = ("--trial", "--unit", "st-mary/pharmacy-1", "--settings", str(settings))
+        (folder / "policy-authority.pem").touch()
+        named = ("--tcti", "tabrmd", "--unit", "st-mary/pharmacy-1", "--settings", str(settings))
         said("ostiary first-boot", "first-boot", *named, typed="pharmacy\n")
         with settings.open("a", encoding="utf-8") as file:
             file.write(f'\n[door.simulated]\nlines = "{lines}"\n')

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.errors import DeviceError
+from device.liveness.threats.bouts import MOST_BOUTS, Bouts
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.print_box import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
 from device.models.spoof.prints import SEEN, shipped
@@ -18,9 +19,8 @@ from device.uplink.letters.prints import PrintMail, held_list
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
-from sync.registry.campaigns.grouping import as_values
 from sync.threats.listed import Threat, ThreatList
-from sync.threats.prints import MODEL, VALUES, open_print, signed_kept
+from sync.threats.prints import MODEL, VALUES, as_values, numbers, open_print, signed_kept
 
 UNIT = unit_id("st-mary/icu-2")
 TENANT = ec.generate_private_key(ec.SECP256R1())
@@ -119,6 +119,89 @@ def test_what_another_kind_of_prints_remembered_of_people_counts_for_nothing_and
     known.keep()
     assert not older.exists()
     assert KnownAttacks(tmp_path, Clock()).match(values(1)) is None, "its own kind is remembered"
+
+
+# -- Attempts for one person at one door, together.
+
+
+def noisy(seed: int, number: int, alike: float = 0.65) -> bytes:
+    """One of many prints of a tool, each of them so alike to what they have in common."""
+    dice = np.random.default_rng([seed, number])
+    tool, other = np.array(numbers(values(seed)), float), dice.standard_normal(VALUES)
+    tool /= np.linalg.norm(tool)
+    other -= (other @ tool) * tool
+    other /= np.linalg.norm(other)
+    return as_values((alike * tool + np.sqrt(1.0 - alike**2) * other).tolist())
+
+
+@pytest.fixture
+def bouts(known: KnownAttacks) -> Bouts:
+    known.adopt(listed(3, 1))
+    return Bouts(known)
+
+
+def tried(bouts: Bouts, *prints: bytes, door: str = "icu", person: str = "4711") -> list[bool]:
+    """Whether each of some attempts, a minute apart, resembled a threat; all of them fail."""
+    found = []
+    for number, one in enumerate(prints):
+        found.append(bouts.match(one, door, person, 60.0 * number) is not None)
+        bouts.note("DENIED_SPOOF", one, door, person, 60.0 * number)
+    return found
+
+
+def test_attempts_that_resemble_no_threat_by_themselves_do_so_together(
+    bouts: Bouts, known: KnownAttacks
+) -> None:
+    prints = [noisy(1, number) for number in range(4)]
+    assert [known.match(one) is not None for one in prints] == [False] * 4
+    first, _, *later = tried(bouts, *prints)
+    assert (first, later) == (False, [True, True])
+    together = bouts.match(prints[0], "icu", "4711", 200.0)
+    assert together is not None
+    assert together.likeness >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("door", "person", "now_s"), [("ward", "4711", 200.0), ("icu", "12", 200.0), ("icu", "4711", 601.0)]
+)
+def test_another_door_another_person_and_ten_minutes_later_begin_anew(
+    bouts: Bouts, door: str, person: str, now_s: float
+) -> None:
+    prints = [noisy(1, number) for number in range(4)]
+    tried(bouts, *prints[:3])
+    assert bouts.match(prints[3], door, person, now_s) is None
+
+
+def test_who_was_let_in_and_who_was_not_named_leave_nothing_behind(bouts: Bouts) -> None:
+    prints = [noisy(1, number) for number in range(4)]
+    tried(bouts, *prints[:3])
+    bouts.note("GRANTED", prints[3], "icu", "4711", 190.0)
+    assert len(bouts) == 0
+    tried(bouts, *prints[:3], person="")
+    assert len(bouts) == 0
+    bouts.note("DENIED_EXPIRED", prints[3], "icu", "4711", 200.0)
+    assert len(bouts) == 0
+
+
+def test_whose_badge_was_tried_by_an_attacker_a_minute_ago_is_not_taken_for_one(bouts: Bouts) -> None:
+    assert tried(bouts, *(values(1) for _ in range(4))) == [True] * 4
+    flagged = [bouts.match(noisy(seed, 1), "icu", "4711", 250.0) is not None for seed in range(50, 250)]
+    assert sum(flagged) <= 2
+    assert bouts.match(values(1), "icu", "4711", 250.0) is not None
+
+
+def test_nothing_that_is_remembered_names_the_person_or_the_door(bouts: Bouts) -> None:
+    tried(bouts, values(1), values(2), person="KAUFMANN-209317", door="pharmacy-7")
+    assert len(bouts) == 1
+    kept = str(vars(bouts))
+    assert "KAUFMANN" not in kept
+    assert "pharmacy-7" not in kept
+
+
+def test_few_bouts_are_remembered_and_the_oldest_goes(bouts: Bouts) -> None:
+    for number in range(MOST_BOUTS + 9):
+        tried(bouts, noisy(1, number), person=str(number))
+    assert len(bouts) == MOST_BOUTS
 
 
 # -- What is left.

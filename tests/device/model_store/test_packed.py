@@ -16,7 +16,7 @@ from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.manifest import BundleError
 from device.model_store.packed import pack, unpacked
 from quantize.cli import models as command
-from tests.device.model_store.bundles import make_bundle
+from tests.device.model_store.bundles import edit_manifest, make_bundle
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -104,6 +104,16 @@ def test_a_hostile_archive_is_refused_in_one_line_and_writes_nothing_elsewhere(
         pytest.fail("it was unpacked")
     assert "\n" not in str(refusal.value)
     assert [item.name for item in path.parent.iterdir()] == ["models.tar"]
+
+
+@pytest.mark.parametrize("name", [MANIFEST_NAME, SIGNATURE_NAME])
+def test_a_bundle_whose_manifest_names_itself_is_refused_in_one_line(
+    signed: Path, tmp_path: Path, name: str
+) -> None:
+    edit_manifest(signed, lambda manifest: manifest["files"][0].update(name=name))
+    packed = archive(tmp_path / "models.tar", content(signed))
+    with pytest.raises(BundleError, match="names its own manifest"), unpacked(packed):
+        pass
 
 
 def test_what_was_altered_inside_a_packed_bundle_is_refused_when_it_is_used(

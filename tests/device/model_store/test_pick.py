@@ -97,7 +97,7 @@ def test_every_words_model_that_was_built_is_timed_and_only_a_form_of_the_usual_
         entry("words-ggml-q5-1", made.read_bytes()), name=made.name, calibration=Calibration(1.0, 0.0)
     )
     (here / "manifest.json").write_bytes(Manifest(1, "0.1.0", (*entries, other)).to_bytes())
-    found = race(Bundle.open(here), rounds=2)
+    found = race(Bundle.open(here), rounds=4)  # so many that a form far behind is left out of the last
     assert set(found.timings["words"]) == {"onnxruntime/2", "onnxruntime-float/2", "whisper.cpp-q5_1/2"}
     assert all(timing.cpu_ms > 0 for timing in found.timings["words"].values())
     assert found.runtime("words") in ONNX_FORMS

@@ -14,7 +14,12 @@ import soundfile
 import soxr
 
 from device.models.spoof import frame_rates as rates
-from device.models.spoof.norms import BonaFideNorms
+from device.models.spoof.norms import (
+    MOST_OF_PRODUCTS,
+    PRODUCTS_WEIGHT,
+    BonaFideNorms,
+    FrameRateEvidence,
+)
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")
@@ -95,6 +100,49 @@ def test_what_is_never_quiet_counts_by_how_far_it_stands_above_its_quietest() ->
     heard = rates.heard_above_noise(level)[0]
     assert heard[1::5].max() == 0.0
     assert heard[::5].min() == pytest.approx(1.0 - rates.NOISE_MARGIN * 0.1)
+
+
+def test_a_place_is_clear_where_bands_fall_silent_and_not_where_noise_fills_them() -> None:
+    noise, silent = np.ones((3, 1_000)), np.ones((3, 1_000))
+    silent[:, ::5] = 1e-6
+    between = np.ones((3, 1_000))
+    between[:, ::5] = 0.8 * 10 ** (sum(rates.CLEAR) / 2)
+    assert rates.clear_of_noise(noise) == 0.0
+    assert rates.clear_of_noise(silent) == 1.0
+    assert rates.clear_of_noise(between) == pytest.approx(0.5, abs=0.05)
+
+
+def test_products_at_any_rate_tell_a_beat_and_in_noise_they_tell_nothing(
+    norms: BonaFideNorms, people: list[Wave]
+) -> None:
+    played = soxr.resample(framed(people[0], 80.0, 0.5), RATE_HZ * 1.007, RATE_HZ).astype(np.float32)
+    noise = 0.1 * played.std() * np.random.default_rng(3).standard_normal(len(played))
+    heard, plain, noisy = (
+        norms.compare(rates.frame_rates(wave.astype(np.float32)), len(wave) / RATE_HZ).products
+        for wave in (played, people[0], played + noise)
+    )
+    assert heard > 3.0
+    assert plain < 2.0
+    assert noisy == 0.0
+
+
+def test_products_count_beside_the_sum_and_no_more_than_so_much() -> None:
+    quiet = np.full(10, -1.0)
+    none, some, much, more = (FrameRateEvidence(quiet, p, 80.0).score for p in (-5.0, 0.5, 5.0, 50.0))
+    assert none - some == pytest.approx(0.5 * PRODUCTS_WEIGHT)
+    assert none - much == pytest.approx(PRODUCTS_WEIGHT * MOST_OF_PRODUCTS)
+    assert more == much
+
+
+def test_what_is_measured_is_of_the_form_that_norms_are_fitted_to() -> None:
+    beat = np.sin(2 * np.pi * 3_000 * np.arange(32_000) / RATE_HZ) * (np.arange(32_000) % 200 < 50)
+    wave = (0.1 * beat + 0.01 * np.random.default_rng(1).standard_normal(32_000)).astype(np.float32)
+    found = rates.frame_rates(wave)
+    measured = [*found.listed[4], *found.searched[:: len(found.searched) // 2].mean(axis=1), found.clear]
+    assert rates.FORM == 3, "a new form: fit anew (`python -m research.detector people`), and state it here"
+    np.testing.assert_allclose(
+        measured, [0.5829, 2.967, -0.012, 1.0941, 0.575, 2.4668, 0.347, 0.4362, 0.4468, 0.0], atol=1e-3
+    )
 
 
 def test_a_length_that_transforms_badly_gives_the_same_answer(people: list[Wave]) -> None:

@@ -24,6 +24,7 @@ from device.model_store.sessions import OnnxSession, Session
 from device.models.spoof import features as front
 from device.models.spoof.detector import SpoofCard, SpoofDetector, against_any, checked_head, checked_network
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, STATISTICS, EnvelopeHead, envelopes
+from device.models.spoof.frame_rates import FORM
 from device.models.spoof.norms import BonaFideNorms
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
@@ -314,6 +315,7 @@ def test_envelopes_ignore_gain_silence_around_the_speech_and_how_deep_pauses_go(
         {"null": None},
         {"operating_points": {"bpcer_1": float("nan")}},
         {"operating_points": [1, 2]},
+        {"form": "the first"},
     ],
     ids=[
         "negative scale",
@@ -324,11 +326,21 @@ def test_envelopes_ignore_gain_silence_around_the_speech_and_how_deep_pauses_go(
         "no null",
         "a threshold that is no number",
         "no names",
+        "a form that is words",
     ],
 )
 def test_a_damaged_card_is_refused(change: dict[str, object]) -> None:
     fields = json.loads((WEIGHTS / "spoof.json").read_bytes()) | change
     with pytest.raises(DeviceError, match="damaged"):
+        SpoofCard.from_bytes(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("form", [None, FORM - 1, FORM + 1])
+def test_a_card_fitted_to_another_form_of_frame_rates_is_refused(form: int | None) -> None:
+    fields = json.loads((WEIGHTS / "spoof.json").read_bytes()) | {"form": form}
+    if form is None:  # as every card was until forms had numbers
+        del fields["form"]
+    with pytest.raises(DeviceError, match=r"fitted for another version .*ostiary models build"):
         SpoofCard.from_bytes(json.dumps(fields).encode())
 
 

@@ -18,7 +18,13 @@ from device.evidence.words_around import words_around
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT
 from device.model_store.manifest import BundleError
-from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, GGML_ROLES, Transcriber
+from device.models.words.transcriber import (
+    BASE_ENCODER_ROLE,
+    BASE_ROLE,
+    GGML_ROLES,
+    Transcriber,
+    check_phrase,
+)
 from device.models.words.whisper_onnx import BATCH, OnnxWhisper
 from device.settings import WordsEngine
 from tests.device.model_store.bundles import make_bundle
@@ -62,6 +68,14 @@ def test_a_phrase_is_the_same_with_any_white_space(
 ) -> None:
     sound, text = wave(reader[4]), reader[4].text
     assert words.score(sound, text.replace(" ", between)) == words.score(sound, text)
+
+
+@pytest.mark.parametrize("unseen", ["\0", "\x1b", "\x7f", "\udcff"])
+def test_a_sign_that_nobody_sees_in_a_phrase_is_named(unseen: str) -> None:
+    with pytest.raises(DeviceError, match="which is no letter or digit; type it anew") as refused:
+        check_phrase(f"ten of{unseen} clubs")
+    assert ascii(unseen) in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 def test_another_person_saying_the_phrase_is_believed_too(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from device.secure_store import Store, Template
+from device.secure_store import DoorVector, Store, Template
 from device.secure_store.voiceprints.ledger import Ledger
 
 MODEL = "campplus-192@1"
@@ -19,8 +19,18 @@ def voiceprint(seed: int, model: str = MODEL) -> Template:
     return Template(model, vector / np.linalg.norm(vector), 3)
 
 
+def with_door(seed: int, model: str = MODEL, made: str = "rooms 1") -> Template:
+    """The same with a door vector, which is nobody else's either."""
+    one, door = voiceprint(seed, model), voiceprint(seed + 1_000)
+    return Template(one.model, one.vector, one.utterances, DoorVector(made, door.vector))
+
+
 def same_voice(a: Template, b: Template) -> bool:
-    return a.model == b.model and bool(np.allclose(a.vector, b.vector, atol=1e-6))
+    """Whether both are one voiceprint, with the same door vector or none."""
+    if a.door is None or b.door is None:
+        return a.door is b.door and a.model == b.model and bool(np.allclose(a.vector, b.vector, atol=1e-6))
+    same_door = a.door.made == b.door.made and np.allclose(a.door.vector, b.door.vector, atol=1e-6)
+    return a.model == b.model and bool(same_door and np.allclose(a.vector, b.vector, atol=1e-6))
 
 
 @contextmanager

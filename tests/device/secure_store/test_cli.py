@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from device.commands.store import store
-from device.secure_store import open_store
+from device.secure_store import Consent, NotEnrolledError, open_store
 from device.secure_store.hardware.swtpm import SwTpm
+from device.secure_store.settings import StoreSettings
+from device.state_folder import StateFolder
+from device.unit.assembly import open_history
+from device.uplink.orders import done, waiting
 from tests.device.secure_store.people import same_voice, voiceprint
 
 
@@ -52,6 +59,77 @@ def test_rotate_and_purge_keep_everybody_whose_consent_holds(tmp_path: Path) -> 
     run("status", *where)
     assert "epoch 2" in run("rotate", *where).output
     assert json.loads(run("purge", "--json", *where).stdout) == []
+
+
+def test_a_voiceprint_is_renewed_and_nobody_else_is(tmp_path: Path) -> None:
+    unit, laptop = tmp_path / "unit", StoreSettings(profile="laptop", keystore="software")
+    with open_store(unit, laptop, warn=lambda _: None) as opened:
+        opened.vault.enrol("4711", voiceprint(1))
+    where = ("--state", unit, "--config", config(tmp_path, "laptop"))
+    assert "new key" in run("renew", "4711", *where).output
+    assert isinstance(run("renew", "4712", *where).exception, NotEnrolledError)
+    with open_store(unit, laptop, warn=lambda _: None) as opened:
+        assert same_voice(opened.vault.template("4711"), voiceprint(1))
+
+
+def test_purge_also_forgets_the_attempts_of_whom_it_forgets(tmp_path: Path) -> None:
+    unit, laptop = tmp_path / "unit", StoreSettings(profile="laptop", keystore="software")
+    given = datetime.now(UTC) - timedelta(days=40)
+    with open_store(unit, laptop, clock=lambda: given, warn=lambda _: None) as opened:
+        consent = Consent("admin 7", given, "2026-01", given + timedelta(days=30))
+        opened.vault.enrol("4711", voiceprint(1), consent)
+        opened.vault.enrol("4712", voiceprint(2))
+        with closing(open_history(opened, unit)) as history:
+            history.charge("person:4711", 0.0)
+            history.charge("person:4712", 0.0)
+    purged = run("purge", "--state", unit, "--config", config(tmp_path, "laptop"))
+    assert "1 people forgotten" in purged.output, purged.exception
+    with open_store(unit, laptop, warn=lambda _: None) as opened:
+        assert opened.vault.uids() == ("4712",)
+        with closing(open_history(opened, unit)) as history:
+            assert set(history.failing()) == {"person:4712"}
+
+
+def test_a_running_unit_that_refuses_to_forget_costs_no_receipt_and_nobody_elses_forgetting(
+    tmp_path: Path,
+) -> None:
+    unit, laptop = tmp_path / "unit", StoreSettings(profile="laptop", keystore="software")
+    given = datetime.now(UTC) - timedelta(days=40)
+    asked: list[str] = []
+    stop = threading.Event()
+
+    def refuse_the_first() -> None:
+        while not stop.wait(0.02):
+            for path, order in waiting(StateFolder(unit).orders):
+                asked.append(order.subject)
+                done(path, "its disk is full" if len(asked) == 1 else "")
+
+    with open_store(unit, laptop, clock=lambda: given, warn=lambda _: None) as opened:
+        for uid in ("4711", "4712"):
+            consent = Consent("admin 7", given, "2026-01", given + timedelta(days=30))
+            opened.vault.enrol(uid, voiceprint(int(uid)), consent)
+    with open_store(unit, laptop, warn=lambda _: None) as opened, closing(open_history(opened, unit)):
+        running = threading.Thread(target=refuse_the_first)
+        running.start()
+        where = ("--state", unit, "--config", config(tmp_path, "laptop"))
+        purged = run("purge", "--json", "--clock-is-right", *where)
+        stop.set()
+        running.join()
+    assert len(json.loads(purged.stdout)) == 2, "receipts of what is erased"
+    assert asked == ["4711", "4712"]
+    assert "did not forget the attempts" in str(purged.exception)
+    assert "4711" in str(purged.exception)
+
+
+def test_a_store_with_a_folder_on_another_disk_is_replaced(tmp_path: Path) -> None:
+    where = ("--state", tmp_path / "unit", "--config", config(tmp_path, "laptop"))
+    assert run("init", "--yes", *where).exit_code == 0
+    kept, other = tmp_path / "unit" / "store" / "software", tmp_path / "disk"
+    kept.rename(other)
+    kept.symlink_to(other)
+    replaced = run("init", "--replace", "--yes", *where)
+    assert (replaced.exit_code, kept.is_symlink()) == (0, False), replaced.exception
+    assert other.is_dir(), "what lies on another disk is its owner's to erase"
 
 
 def test_init_does_not_destroy_unless_told_to(tmp_path: Path) -> None:

@@ -279,3 +279,16 @@ def test_a_record_of_which_nothing_is_left_is_named_and_can_be_forgotten(vault: 
             store.vault.forget("badge 3")
         store.vault.forget_records([record_id], "damaged")
         assert store.vault.status().damaged == ()
+
+
+def test_a_file_that_is_replaced_by_something_else_while_the_store_is_open_is_written_again(
+    vault: Path, laptop: Opener
+) -> None:
+    with laptop() as store:
+        for broken in (b"no database at all" * 500, (vault / "vault.db").read_bytes()[:700], b""):
+            foreign = vault / "foreign"
+            foreign.write_bytes(broken)
+            foreign.replace(vault / "vault.db")
+            for i in range(PEOPLE):
+                assert same_voice(store.vault.template(f"badge {i}"), voiceprint(i))
+        assert not store.vault.status().damaged

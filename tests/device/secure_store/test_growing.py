@@ -54,7 +54,7 @@ def test_who_is_ready_has_both_voiceprints_and_what_grew_never_stands_for_the_en
         assert same_voice(enrolled, voiceprint(1))
         assert same_voice(grown.template(), expected)
         assert store.vault.growth(NEXT) == {"4711": None}
-        assert store.vault.models() == {"4711": MODEL}
+        assert store.vault.enrolment("4711").model == MODEL
         with pytest.raises(ModelChangedError):
             store.vault.template("4711", model=NEXT)
         store.vault.enrol("4711", voiceprint(2))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from bench.door.vault import templates
 from device.model_store.bundle import MANIFEST_NAME
 from device.settings import models_dir
 
@@ -17,25 +15,11 @@ pytestmark = pytest.mark.slow
 SPEAKERS = 24
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    path = Path(__file__).parents[3] / "bench" / "vault.py"
-    spec = importlib.util.spec_from_file_location("bench_vault", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_protection_costs_no_accuracy_and_templates_do_not_link(
-    bench: ModuleType, development_data: Path
-) -> None:
+def test_protection_costs_no_accuracy_and_templates_do_not_link(development_data: Path) -> None:
     if not (models_dir() / MANIFEST_NAME).is_file():
         pytest.skip("no models; run `ostiary models build`")
     options = Namespace(data=development_data, models=None, embeddings=None, draws=100, speakers=SPEAKERS)
-    found = bench.templates(options)
+    found = templates(options)
     assert found["speakers"] == SPEAKERS
     assert found["EER plain, %"] < 10
     assert found["accuracy loss, points"] <= 0.1

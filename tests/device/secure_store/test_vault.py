@@ -99,15 +99,33 @@ def test_a_key_that_was_rotated_away_stays_away(laptop: Opener, tmp_path: Path) 
     assert {p.name for p in keys.glob("root-*.key")} == {f"root-{epoch}.key"} != before
 
 
-def test_renewing_changes_what_is_stored_and_not_the_voice(laptop: Opener) -> None:
+def test_enrolling_the_same_voice_again_changes_all_that_is_stored(laptop: Opener) -> None:
     with laptop() as store:
         store.vault.enrol("4711", voiceprint(1))
         with ledger_of(store) as ledger:
             before = ledger.row(store.vault.record_id("4711"))
-            store.vault.renew("4711")
+            store.vault.enrol("4711", voiceprint(1))
             ledger.refresh()
             after = ledger.row(store.vault.record_id("4711"))
         assert same_voice(store.vault.template("4711"), voiceprint(1))
+    assert before is not None
+    assert after is not None
+    assert before.wrapped != after.wrapped
+    assert before.record != after.record
+
+
+def test_a_renewed_voiceprint_is_the_same_voice_in_a_record_that_shares_nothing(laptop: Opener) -> None:
+    with laptop() as store:
+        record_id = store.vault.enrol("4711", voiceprint(1))
+        with ledger_of(store) as ledger:
+            before = ledger.row(record_id)
+            store.vault.renew("4711")
+            ledger.refresh()
+            after = ledger.row(record_id)
+        assert same_voice(store.vault.template("4711"), voiceprint(1))
+        assert store.vault.versions() == {"4711": 1}, "nobody was enrolled anew"
+        with pytest.raises(NotEnrolledError):
+            store.vault.renew("4712")
     assert before is not None
     assert after is not None
     assert before.wrapped != after.wrapped
@@ -225,6 +243,7 @@ def test_people_of_an_older_vault_are_found_replaced_and_forgotten(laptop: Opene
     with laptop() as store:
         assert same_voice(store.vault.template("ALICE"), voiceprint(1))
         assert store.vault.uids() == ("00045", "ALICE")
+        assert store.vault.versions() == {"00045": 1, "ALICE": 1}
         assert store.vault.enrol("Alice", voiceprint(3)) == record
         assert same_voice(store.vault.template("alice"), voiceprint(3))
         assert store.vault.forget("00045").record_id == other

@@ -45,7 +45,7 @@ from sync.registry.ingest.ingest import Ingest
 from sync.transport.health import signed_health, write_health
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 from tests.device.door_world import evidence
-from tests.device.secure_store.people import voiceprint
+from tests.device.secure_store.people import with_door
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LAPTOP = StoreSettings(profile="laptop", keystore="software")
@@ -185,10 +185,10 @@ class DoorUnit:
         return {uid: self.store.vault.template(uid) for uid in self.store.vault.uids()}
 
     def enrol(self, uid: str, seed: int, text: str = "2026-01", days: int = 300) -> None:
-        """Somebody enrols at this unit."""
+        """Somebody enrols at this unit, with a door vector."""
         now = self.clock().wall
         consent = Consent("desk", now, text, now + timedelta(days=days), "doors and store")
-        self.store.vault.enrol(uid, voiceprint(seed), consent)
+        self.store.vault.enrol(uid, with_door(seed), consent)
 
     def standing(self) -> tuple[int, str, str]:
         told = read_standing(StateFolder(self.state).desired / "standing.json")

@@ -47,6 +47,7 @@ def test_its_voiceprints_are_read(store: Store) -> None:
     expected = np.random.default_rng(1).standard_normal(192).astype(np.float32)
     template = store.vault.template("4711", model="campplus-192@1")
     assert np.allclose(template.vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert template.door is None
 
 
 def test_its_failures_and_its_lock_down_count_and_its_sounds_are_remembered(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from device.model_store.manifest import BundleError
 from device.secure_store import RollbackError, SealPolicyError, StoreError, TpmBusyError, TpmLockedError
 from device.secure_store.errors import StoreUnavailableError
 from device.unit.audit import AuditTrail, EventContext
-from device.unit.failed_starts import NAME, PROBE_BYTES, FailedStarts, reason
+from device.unit.failed_starts import LAST_START, NAME, PROBE_BYTES, FailedStarts, reason
 from sync.events import Record
 from sync.outbox import Outbox, OutboxError
 from tests.sync.parts import SoftwareSigner
@@ -57,8 +57,9 @@ class Unit:
         with pytest.raises(type(err)), self.starts.noting(opening()):
             pass
 
-    def told(self) -> list[tuple[str, str, int | None]]:
-        self.starts.tell(self.trail, "door-1")
+    def told(self, power_ups: Callable[[], int | None] = lambda: None) -> list[tuple[str, str, int | None]]:
+        """All that the log holds after a start that succeeds."""
+        self.starts.tell(self.trail, "door-1", power_ups)
         self.log.seal(SoftwareSigner())
         batch = self.log.batch_after(0)
         events = [Record.from_bytes(body).event for body in batch.bodies] if batch else []
@@ -249,3 +250,38 @@ def test_a_start_that_is_tried_for_days_writes_nothing_to_the_card(unit: Unit) -
         unit.fails(TpmBusyError("no TPM answers"))
         unit.fails(StoreUnavailableError("another process holds it"))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_oublock - before) * 512 < 20 * PROBE_BYTES
+
+
+def test_power_that_came_and_went_without_a_start_that_was_written_down_is_an_event(unit: Unit) -> None:
+    assert unit.told(lambda: 7) == []  # the first start has nothing to compare with
+    assert unit.told(lambda: 7) == []  # the service was started again
+    assert unit.told(lambda: 8) == []  # the board was
+    unstarted = ("FAULT", "unrecorded_starts", 2)
+    assert unit.told(lambda: 11) == [unstarted]
+    assert unit.told(lambda: 11) == [unstarted]  # told once
+    assert unit.told(lambda: 12) == [unstarted]
+    assert unit.told(lambda: 3) == [unstarted]  # another TPM, or one that was cleared
+    assert unit.told(lambda: 4) == [unstarted]
+
+
+def test_starts_whose_failure_was_written_down_are_not_told_twice(unit: Unit) -> None:
+    assert unit.told(lambda: 1) == []
+    unit.fails(TpmBusyError("no TPM answers"))
+    assert unit.told(lambda: 4) == [("FAULT", "tpm_fault", 0)]
+    assert unit.told(lambda: 5) == [("FAULT", "tpm_fault", 0)]
+
+
+def away() -> int:
+    raise TpmBusyError("no TPM answers")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"power_ups": "many"}', b'{"power_ups": true}', b"[" * 3000]
+)
+def test_a_damaged_count_of_starts_and_a_tpm_that_does_not_answer_hinder_no_start(
+    unit: Unit, content: bytes
+) -> None:
+    (unit.folder / LAST_START).write_bytes(content)
+    assert unit.told(away) == []
+    assert unit.told(lambda: 9) == []
+    assert unit.told(lambda: 11) == [("FAULT", "unrecorded_starts", 1)]

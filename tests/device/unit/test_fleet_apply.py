@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from device.errors import DeviceError
 from device.model_store import slots
 from device.model_store.minimum_versions import pinned_document, pinned_minimum
 from device.unit.assembly import rules_of
@@ -23,7 +26,7 @@ from sync.transport.topics import DESIRED
 from tests.device.commands.dying import lives_until
 from tests.device.door_world import evidence
 from tests.device.model_store.bundles import make_bundle
-from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.secure_store.people import same_voice, with_door
 from tests.device.unit.fleet_world import DOOR, DoorUnit, Hospital, rules
 from tests.waiting import wait_until
 
@@ -75,6 +78,31 @@ def test_rules_take_effect_at_once_and_the_unit_reports_them(hospital: Hospital,
     assert ward.standing() == (1, "applied", "none")
     assert hospital.screen().well
     assert ward.events()[-1] == "POLICY_APPLIED"
+
+
+@pytest.mark.parametrize("file", ["rules.toml", "applied/standing.json"])
+def test_rules_that_a_full_disk_did_not_take_are_taken_up_by_a_later_look(
+    hospital: Hospital, ward: DoorUnit, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    into_place, full = os.replace, [True]
+
+    def replace(made: Path, path: Path) -> None:
+        if full and str(path).endswith(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        into_place(made, path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    hospital.want_rules("site:st-mary", rules(7), 7)
+    with pytest.raises((OSError, DeviceError), match=r"No space|disk is full"):
+        hospital.settle()
+    assert ward.controller.rules.version == 0
+    with pytest.raises((OSError, DeviceError), match=r"No space|disk is full"):
+        ward.follower.look()
+    full.clear()
+    ward.follower.look()
+    ward.follower.look()
+    assert (ward.controller.rules.version, ward.standing()) == (7, (1, "applied", "none"))
+    assert ward.events().count("POLICY_APPLIED") == 1
 
 
 def test_the_narrower_wish_counts_and_another_site_hears_nothing(hospital: Hospital, ward: DoorUnit) -> None:
@@ -380,7 +408,7 @@ def after(unit: DoorUnit) -> tuple[int, str, tuple[str, ...], int]:
         assert version == unit.controller.rules.version
         vault = unit.store.vault
         for uid, seed in (("ANNA", 1), ("BRUNO", 2)):
-            assert uid not in vault.uids() or same_voice(vault.template(uid), voiceprint(seed))
+            assert uid not in vault.uids() or same_voice(vault.template(uid), with_door(seed))
         return version, in_use(unit), vault.uids(), pinned_document(vault)
     finally:
         unit.crash()

@@ -22,7 +22,7 @@ from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.wanted import TOLD, wishes
 from sync.registry.ingest.ingest import Ingest
-from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.secure_store.people import same_voice, with_door
 from tests.device.unit.fleet_world import START, Hospital, rules
 
 DESK, WARD = unit_id("st-mary/desk"), unit_id("st-mary/ward")
@@ -38,7 +38,7 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
     made.doors("ANNA", "all")
     made.units[DESK].enrol("ANNA", 1)
     made.settle()
-    assert same_voice(made.units[WARD].holds()["ANNA"], voiceprint(1))
+    assert same_voice(made.units[WARD].holds()["ANNA"], with_door(1))
     yield made
     made.close()
 
@@ -94,7 +94,7 @@ def test_a_new_registry_learns_everybody_from_the_units_and_nobody_is_erased_mea
     hospital.want("all", recovering=None)
     hospital.settle()
     for unit in hospital.units.values():
-        assert same_voice(unit.holds()["ANNA"], voiceprint(1))
+        assert same_voice(unit.holds()["ANNA"], with_door(1))
         assert unit.controller.rules.version == 3, "what it was told last stays in force"
     assert hospital.screen().well
     hospital.forget("ANNA")

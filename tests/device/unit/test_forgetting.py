@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from device.access.controller import AccessController
-from device.access.memory.history import History, Position
+from device.access.memory.history import History
+from device.access.memory.remembered import Position
 from device.access.rules import default_rules
 from device.access.voices import is_enrolled
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store

@@ -113,6 +113,17 @@ def test_no_microphone_is_a_state_that_feeds_the_watchdog_and_ends_when_one_is_p
     assert "STATUS=ready" in world.told()
 
 
+def test_a_trouble_that_locks_no_door_is_told_as_one_that_needs_attention(world: World) -> None:
+    world.store = "the audit log is half full"
+    world.progress()
+    assert "STATUS=needs attention: the audit log is half full" in world.told()
+    world.microphone.there = False
+    world.progress.waiting()
+    told = world.told()
+    assert "the door stays locked: no microphone" in told
+    assert "; needs attention: the audit log" in told
+
+
 def test_a_microphone_that_goes_is_noted_once_and_again_when_it_goes_again(world: World) -> None:
     for there, noted in ((True, 0), (False, 1), (False, 1), (True, 1), (False, 2)):
         world.microphone.there = there

@@ -8,12 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from bench.units.memory_log import MemoryLog
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.print_box import PrintBox
 from device.uplink.handler import unit_handler
 from device.uplink.letters.prints import PrintMail, held_list
 from sync.events import unit_id
-from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.orders.commands import Command, open_result
 from sync.outbox import Outbox

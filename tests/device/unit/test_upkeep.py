@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ import pytest
 from device.access.controller import AccessController
 from device.access.memory.history import History
 from device.access.memory.timekeeping import Timekeeper, TimeSeen
-from device.access.rules import Rules, default_rules
+from device.access.rules import Person, Rules, default_rules
 from device.access.voices import is_enrolled
 from device.clock import Now
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
@@ -200,6 +202,70 @@ def test_a_person_who_is_purged_is_gone_from_the_memory_of_attempts_too(door: Do
     door.clock.passes(DAY_S)
     looking.look()
     assert door.history.failing() == {}
+
+
+def test_attempts_of_people_who_are_not_known_here_go_at_the_start_and_each_day(door: Door) -> None:
+    """A power cut came after the vault had dropped ANNA, and before her attempts were forgotten."""
+    door.controller.rules = replace(door.rules, people={"4712": Person("4712", frozenset())})
+    enrol(door.store, "4711", 300)
+    for who in ("person:ANNA", "person:4711", "person:4712", "door:door-1"):
+        door.history.charge(who, 0.0)
+    looking = door.upkeep()
+    looking.look()
+    assert door.history.failing() == {"person:4711": 1, "person:4712": 1, "door:door-1": 1}
+    door.history.charge("person:BRUNO", 0.0)
+    looking.look()
+    assert "person:BRUNO" in door.history.failing()
+    door.clock.passes(DAY_S)
+    looking.look()
+    assert "person:BRUNO" not in door.history.failing()
+
+
+def test_attempts_of_a_person_whose_record_is_damaged_stay(door: Door, tmp_path: Path) -> None:
+    enrol(door.store, "4711", 300)
+    door.history.charge("person:4711", 0.0)
+    vault = door.store.vault
+    door.store.vault = Damaged(vault)  # type: ignore[assignment]
+    door.upkeep().look()
+    door.store.vault = vault
+    assert door.history.failing() == {"person:4711": 1}
+
+
+class Damaged:
+    """A vault whose only record cannot be read."""
+
+    def __init__(self, real: object) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def status(self) -> object:
+        return SimpleNamespace(damaged=("a record",))
+
+    def uids(self) -> tuple[str, ...]:
+        return ()
+
+
+def test_who_is_purged_is_in_the_log_though_the_memory_of_attempts_cannot_be_written(
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looking, into_place = door.upkeep(), os.replace
+    settle(door, looking)
+    enrol(door.store, "4711", 4.5)
+    door.history.charge("person:4711", 0.0)
+    door.clock.passes(DAY_S)
+
+    def replace(made: Path, path: Path) -> None:
+        if Path(path).name == "history":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        into_place(made, path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    looking.look()
+    assert door.store.vault.uids() == ()
+    assert door.told() == [("CONSENT_EXPIRED", "consent_expired", 1), ("FAULT", "store_fault", None)]
+    assert "nobody whose consent" not in caplog.text
 
 
 class Trouble:

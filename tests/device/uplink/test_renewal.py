@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from device.uplink.network import Place
+from device.uplink.network import Network, Place
 from device.uplink.renewal import AGAIN_AFTER_S, LOOK_EVERY_S, Renewal
 from sync.errors import SyncError
 
@@ -47,6 +48,21 @@ def test_a_site_that_does_not_answer_is_asked_again_after_a_minute_and_it_is_sai
     assert renewal.place is KNOWN_AGAIN
     assert not renewal.step(NOW, 3 * AGAIN_AFTER_S + LOOK_EVERY_S - 0.1, connected=True)
     assert site.asked == 4, "once it has answered, an hour lies between"
+
+
+def test_a_certificate_that_the_disk_does_not_take_is_asked_for_again_and_ends_no_uplink(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "network").write_text("a file in place of the folder")
+    kept = Place("st-mary/icu-2", "pharmacy", "b:1", "c:2", "", "", "", "", "00")
+
+    def renew(place: Place) -> Place:
+        Network(tmp_path).save(kept)
+        return place
+
+    due = cast(Place, SimpleNamespace(due=lambda now: True, days_left=lambda now: 3.0))
+    assert not Renewal(due, renew).step(NOW, 0.0, connected=True)
+    assert "place.json cannot be written" in caplog.text
 
 
 def test_a_broker_that_comes_back_is_a_reason_to_ask_at_once() -> None:

@@ -83,10 +83,27 @@ def test_splices_of_a_reader_are_measured_when_they_are_named(corpus: Path) -> N
     assert isinstance(splices, dict)
     accepted, trials = summary["splices"]["energy, words"]["one_accepted"]
     assert trials == 7, "seven renditions of the one reader on whom nothing was fitted"
-    assert accepted <= summary["splices"]["energy, words"]["live_alone_accepted"][0]
-    assert set(summary["splices_people_refused"]) >= {"as recorded", "with pauses", "room, 0.8 s"}
+    words = {name: counted[0] for name, counted in summary["splices"]["energy, words"].items()}
+    assert words["at_once_accepted"] <= accepted <= words["without_a_second_phrase_accepted"]
+    assert words["without_a_second_phrase_accepted"] <= words["live_alone_accepted"]
+    for what in ("asked", "refused", "without_a_second_phrase_refused"):
+        assert set(summary[f"splices_people_{what}"]) >= {"as recorded", "with pauses", "room, 0.8 s"}
     assert splices["cells"]["energy, words"]["people"] == 1
     assert "Is it pasted together?" in (corpus / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_findings_about_recordings_are_measured_when_they_are_named(corpus: Path) -> None:
+    found = run(corpus, "--only", "evidence")
+    assert found["spoof"] is None
+    summary, inspection = found["summary"], found["inspection"]
+    assert isinstance(summary, dict)
+    assert isinstance(inspection, dict)
+    hits, joins = summary["evidence"]["joins_found"]
+    assert 0 < hits <= joins
+    assert inspection["files"]["edited"] == 50
+    assert "May findings about a recording be believed?" in (corpus / "out" / "report.html").read_text(
+        "utf-8"
+    )
 
 
 def test_a_manifest_without_trials_is_refused(tmp_path: Path, reader: list[Reading]) -> None:

@@ -35,7 +35,7 @@ def test_resemblyzer_in_int8_is_small_proven_and_knows_a_voice_again(tmp_path: P
     assert metrics["parity_cosine_min"] >= resemblyzer.MIN_COSINE
     assert metrics[FLIPS] == 0.0
     assert out.stat().st_size < 3e6
-    voice = Resemblyzer.of(OnnxSession(out), "resemblyzer-int8")
+    voice = Resemblyzer(OnnxSession(out), "resemblyzer-int8")
     clips = few().clips()
     embedded = {clip.name: voice.embed(clip.wave) for clip in clips}
     assert {vector.shape for vector in embedded.values()} == {(256,)}

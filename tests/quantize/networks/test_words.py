@@ -123,6 +123,18 @@ def test_a_tokenizer_without_what_is_needed_is_refused(tmp_path: Path, tokenizer
         Upstream.read(model, listed)
 
 
+@pytest.mark.parametrize("gone", ["model.bin", "tokenizer.json"])
+def test_a_file_that_is_gone_is_named(tmp_path: Path, gone: str) -> None:
+    model, listed = tmp_path / "model.bin", tmp_path / "tokenizer.json"
+    model.write_bytes(ctranslate2_bytes(tiny_tensors()))
+    names = ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>")
+    added = [{"id": 2 + at, "content": name} for at, name in enumerate(names)]
+    listed.write_text(json.dumps({"added_tokens": added, "model": {"vocab": {"!": 0, "a": 1}}}), "utf-8")
+    (tmp_path / gone).unlink()
+    with pytest.raises(QuantizeError, match=gone):
+        Upstream.read(model, listed)
+
+
 def test_the_prompt_of_a_model_of_many_languages_names_ours(tmp_path: Path) -> None:
     model, listed = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(ctranslate2_bytes(tiny_tensors()))

@@ -259,7 +259,7 @@ def test_what_a_killed_build_left_is_cleared_by_the_next(shop: Workshop) -> None
     left = shop.directory / ".partial-killed"
     left.mkdir(parents=True)
     (left / "words.int8.onnx").write_bytes(b"half")
-    (shop.directory / "manifest.json.new").write_bytes(b"{")
+    (shop.directory / "manifest.json.0123456789abcdef.new").write_bytes(b"{")
     shop.build()
     assert sorted(path.name.split("-")[0] for path in shop.directory.iterdir()) == [
         "manifest.json", "speaker", "words",

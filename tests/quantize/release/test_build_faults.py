@@ -102,7 +102,9 @@ def test_a_source_whose_copy_was_cut_short_is_named_where_no_network_can_mend_it
 
 
 def test_a_python_package_that_is_missing_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "tflite.py").write_text("raise ModuleNotFoundError(\"No module named 'tflite'\")\n")
+    (tmp_path / "tflite.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'tflite'\", name='tflite')\n"
+    )
     said = one_line(run(tmp_path / "models", "--only", "spoof-tflite", env={"PYTHONPATH": str(tmp_path)}))
     assert "tflite" in said
     assert "scripts/setup" in said

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from bench.processors import compare
 from device.settings import models_dir
 from tests.speech import readings
-
-BENCH = Path(__file__).parents[3] / "bench"
-
-
-@pytest.fixture(scope="module")
-def processors() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("processors", BENCH / "processors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +20,7 @@ def here() -> dict[str, Any]:
     """Twelve attempts on this machine, by the bundle that was built on it."""
     readings("librivox", "transcription")
     done = subprocess.run(
-        [sys.executable, str(BENCH / "decisions.py"), "--models", str(models_dir())],
+        [sys.executable, "-m", "bench.processors.decisions", "--models", str(models_dir())],
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -42,29 +28,24 @@ def here() -> dict[str, Any]:
     return found
 
 
-def test_the_right_words_of_the_enrolled_reader_pass_and_nothing_else_does(
-    here: dict[str, Any], processors: ModuleType
-) -> None:
+def test_the_right_words_of_the_enrolled_reader_pass_and_nothing_else_does(here: dict[str, Any]) -> None:
     passed = [
-        all(score[check] >= processors.THRESHOLDS[check] for check in processors.CHECKS)
-        for score in here["scores"]
+        all(score[check] >= compare.THRESHOLDS[check] for check in compare.CHECKS) for score in here["scores"]
     ]
     assert passed == [True, False, True, *[False] * 9]
 
 
-def test_a_processor_that_agrees_is_reported_without_a_fault(
-    here: dict[str, Any], processors: ModuleType
-) -> None:
+def test_a_processor_that_agrees_is_reported_without_a_fault(here: dict[str, Any]) -> None:
     other = {**copy.deepcopy(here), "built": here["files"]}
     other["scores"][0]["words"] += 0.1
     found = {"here": here, "other": other}
-    assert processors.faults(found) == []
-    assert f"all {len(here['files'])} files equal" in processors.page(found)
-    assert "0.100" in processors.page(found)
+    assert compare.faults(found) == []
+    assert f"all {len(here['files'])} files equal" in compare.page(found)
+    assert "0.100" in compare.page(found)
 
 
 @pytest.mark.parametrize("fault", ["a score strays", "no number", "a decision", "other bytes"])
-def test_a_processor_that_differs_is_named(here: dict[str, Any], processors: ModuleType, fault: str) -> None:
+def test_a_processor_that_differs_is_named(here: dict[str, Any], fault: str) -> None:
     other = copy.deepcopy(here)
     if fault == "a score strays":
         other["scores"][4]["voice"] += 0.6
@@ -74,6 +55,6 @@ def test_a_processor_that_differs_is_named(here: dict[str, Any], processors: Mod
         other["scores"][0]["live"] = -0.1
     else:
         other["built"] = {**here["files"], "speaker": "0" * 64}
-    faults = processors.faults({"here": here, "pi": other})
+    faults = compare.faults({"here": here, "pi": other})
     assert faults
     assert all(line.startswith("pi: ") for line in faults)

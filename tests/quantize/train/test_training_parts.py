@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,21 +15,21 @@ import onnx
 import torch
 
 from device.models.spoof import envelopes as _envelopes
-from device.models.spoof.features import BINS, PICTURES, SHALLOW, pictures, spoof_features
+from device.models.spoof.features import BINS, PICTURES, SHALLOW
 from device.models.spoof.frame_rates import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, FrameRates
 from quantize.errors import QuantizeError
 from quantize.train import export
 from quantize.train.fitting.envelopes import fit_envelopes
 from quantize.train.fitting.fit import FitSettings, Mixture, fit, weights
-from quantize.train.fitting.fit_moments import MomentsSettings, fit_moments
-from quantize.train.judging.calibrate import calibrate, logistic, rarity
+from quantize.train.judging.calibrate import LIVE, OF_RARITY, calibrate, columns, logistic, rarity, settled
 from quantize.train.networks.moments import Moments, cells, loudspeaker_scores
-from quantize.train.networks.network import POOLED, Texture, learn_patches, texture_scores
+from quantize.train.networks.network import POOLED, Texture, texture_scores
 from quantize.train.speech.augment import Augmenter
 from quantize.train.speech.bank import Bank, Held
-from quantize.train.speech.pictures import STEP, Pictures
 from quantize.train.speech.replay import convolve, loudspeaker
-from quantize.train.speech.scoring import eer, interval
+from quantize.train.speech.scoring import eer
+from research.detector.patches import learn_patches
+from research.detector.scores import interval
 
 RATE_HZ = 16_000
 
@@ -68,15 +66,6 @@ def test_the_exported_graph_computes_what_was_trained_and_eight_bits_stay_close(
     np.testing.assert_allclose(export.session_scores(export.session(small), features), trained, atol=0.1)
 
 
-def test_every_atom_of_the_patch_layer_answers_to_some_patches_and_not_to_all() -> None:
-    features = [features_of(frames)[0] for frames in (200, 201, 202)]
-    layer = learn_patches(features, np.random.default_rng(0), samples=1500, rounds=2)
-    with torch.inference_mode():
-        active = (layer.conv(torch.from_numpy(features[0])[None, None]) > 0).float().mean(dim=(0, 2, 3))
-    assert float(active.min()) > 0.2
-    assert float(active.max()) < 0.6
-
-
 def test_heads_learn_to_tell_two_classes_apart_from_a_bank() -> None:
     rng = np.random.default_rng(0)
     real = {"spoof": False, "family": "-", "system": "-", "page": "libri"}
@@ -101,39 +90,6 @@ def test_copies_and_synthesisers_are_drawn_as_often_as_the_mixture_says() -> Non
     people = [SimpleNamespace(spoof=False, family="-", system="-", page="libri")]
     odds = weights([*made, *people], Mixture({"libri": 1.0}, rest=0.0, copies=1.5, synthesisers=0.5))
     assert odds[:4].sum() / odds[4:8].sum() == pytest.approx(3.0)
-
-
-def bank_of(waves: list[np.ndarray], replayed: list[bool]) -> Pictures:
-    found = [pictures(wave) for wave in waves]
-    return Pictures(
-        np.array([f"f/{n}" for n in range(len(waves))]),
-        np.array([len(p) for p, _ in found]),
-        np.concatenate([np.round(p / STEP).astype(np.int8) for p, _ in found]),
-        np.array([line for _, line in found]),
-        np.array(replayed),
-    )
-
-
-def test_eight_bits_keep_the_pictures_that_the_unit_hears() -> None:
-    wave = voice(1.5)
-    bank = bank_of([wave], [False])
-    kept = bank.features(0, int(bank.lengths[0]), 0)
-    np.testing.assert_allclose(kept, spoof_features(wave), atol=STEP)
-
-
-def test_the_second_network_learns_what_goes_through_a_low_pass() -> None:
-    rng = np.random.default_rng(0)
-    clear = [0.1 * rng.standard_normal(RATE_HZ).astype(np.float32) for _ in range(16)]
-    dull = [np.convolve(w, np.full(6, 1 / 6), "same").astype(np.float32) for w in clear]
-    dull = [w + 1e-4 * rng.standard_normal(len(w)).astype(np.float32) for w in dull]
-    bank = bank_of([*clear, *dull], [False] * 16 + [True] * 16)
-    items = [
-        SimpleNamespace(path=f"f/{n}", spoof=bool(n % 2), family="x", system="x", page="libri")
-        for n in range(32)
-    ]
-    net = fit_moments(items, bank, MomentsSettings(steps=30, batch=16, rate=4e-3))
-    scores = loudspeaker_scores(net, [spoof_features(w) for w in [*clear, *dull]])
-    assert eer(scores[:16], scores[16:]) <= 0.125
 
 
 def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
@@ -161,63 +117,9 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
     assert bank.plain.tolist() == Held.load(tmp_path, "plain").envelopes([a, b, c]).tolist()
 
 
-def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
-    from device.models.spoof.norms import NORM_SECONDS
-    from quantize.train.fitting.unfamiliar import zeros
-    from quantize.train.speech import splits
-    from research.spoof.leaveout import ASKED, Rig, groups, leave_out, table
-
-    def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
-        about = {"page": page, "family": family, "system": family, "voice": "", "part": part}
-        return [
-            SimpleNamespace(path=f"{page}/{family}/{part}/{n}", spoof=family != "-", **about)
-            for n in range(count)
-        ]
-
-    items = [*files(20, "one_demo", "-"), *files(12, "one_demo", "vits"), *files(12, "other_demo", "vits")]
-    items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(7, "made", "rare")]
-    items += [*files(24, "libri", "-", "calibration"), *files(60, "libri", "-"), *files(12, "an4", "-")]
-    items += [*files(24, "made", "kokoro", "calibration"), *files(24, "made", "piper", "calibration")]
-    items += [*files(24, "made", "espeak", "calibration"), *files(24, "made", "espeak")]
-    items += [*files(24, "made", "lpc", "calibration"), *files(24, "made", "lpc")]
-    found = [(kind, name) for kind, name, _ in groups(items, items)]
-    pages = [("page", "one_demo"), ("page", "other_demo")]
-    assert found == [
-        *pages,
-        *(("system", name) for name in ("espeak", "kokoro", "lpc", "piper", "valle", "vits")),
-    ]
-    for _, name, fold in groups(items, items):
-        heard = splits.training(fold, items)
-        assert heard
-        assert not [i for i in heard if name in (i.page, i.family)]
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((1, len(items), POOLED)).astype(np.float32)
-    vectors[:, [i.spoof for i in items], :200] += 2.0
-    moves = rng.standard_normal((1, len(items), _envelopes.STATISTICS)).astype(np.float32)
-    moves[:, [i.system in ("espeak", "lpc") for i in items], :100] += 2.0
-    replayed = rng.random((1, len(items))) < 0.5
-    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, moves, replayed, moves[0])
-    held = Held({i.path: (vectors[0, n], moves[0, n]) for n, i in enumerate(items)})
-    judged = {"plain": held, "replayed": held}
-    heard = [noise_rates(rng, 1.0 + i.spoof) for i in items]
-    libri = [(i.path, one) for i, one in zip(items, heard, strict=True) if i.page == "libri"]
-    people = [libri for _ in NORM_SECONDS]
-    given = [(one, 2.0) for one in heard]
-    settings = FitSettings(steps=100, batch=64, envelope_steps=60)
-    usual = zeros(splits.training(None, items), bank, held, settings)
-    left = list(leave_out(Rig(items, items, judged, given, people, bank, settings, usual), jobs=2))
-    assert [len(one.attacks[0]) for one in left] == [12, 24, 48, 24, 48, 24, 12, 24]
-    for k, name in enumerate(ASKED[:4]):
-        able = [one for one in left if name != "envelopes" or one.name in ("espeak", "lpc")]
-        assert max(eer(one.people[k], one.attacks[k]) for one in able) < 0.2
-    assert table(left).row_count == len(left) + 2
-
-
 def test_an_empty_bank_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match="train bank"):
+    with pytest.raises(QuantizeError, match=r"research\.detector bank"):
         Bank.load(tmp_path)
-    with pytest.raises(QuantizeError, match="train bank"):
-        Pictures.training(tmp_path)
 
 
 def test_each_class_is_drawn_half_the_time_and_a_large_family_is_held_back() -> None:
@@ -227,32 +129,6 @@ def test_each_class_is_drawn_half_the_time_and_a_large_family_is_held_back() -> 
     odds = weights(items)
     assert odds[:104].sum() == pytest.approx(0.5)
     assert odds[:100].sum() / odds[100:104].sum() == pytest.approx(5.0)
-
-
-@pytest.mark.parametrize("name", ["world", "griffinlim", "lpc", "mlsa", "melcopy", "phasecopy", "upsampler"])
-def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> None:
-    if name in ("world", "lpc", "mlsa"):
-        pytest.importorskip("pyworld", reason="the training extra is not installed")
-    if name == "mlsa" and shutil.which("sptk") is None:
-        pytest.skip("Debian package sptk is not installed")
-    from quantize.train.attacks.copysynthesis import VOCODERS
-
-    wave = voice()
-    copy = np.asarray(VOCODERS[name](wave, np.random.default_rng(1)), np.float32)
-    assert np.isfinite(copy).all()
-    assert abs(len(copy) - len(wave)) < 0.05 * len(wave)
-    shared = min(len(copy), len(wave))
-    assert np.abs(copy[:shared] - wave[:shared]).max() > 1e-3
-
-
-def test_a_splice_is_made_of_some_of_the_words_that_were_said() -> None:
-    from quantize.train.attacks.copysynthesis import pieces, splice
-
-    said = [np.concatenate([voice(0.6, n), np.zeros(3200, np.float32), voice(0.5, n + 9)]) for n in range(3)]
-    assert all(len(pieces(wave)) >= 2 for wave in said)
-    joined = splice(said, np.random.default_rng(0), words=4)
-    assert RATE_HZ < len(joined) < sum(len(wave) for wave in said)
-    assert np.isfinite(joined).all()
 
 
 def test_a_loudspeaker_keeps_the_level_and_changes_the_spectrum() -> None:
@@ -331,6 +207,30 @@ def test_frame_rates_are_calibrated_by_people_for_certain_and_by_no_attack() -> 
         assert again["bpcer_3"] == pytest.approx(points["bpcer_3"], abs=1e-6)
 
 
+def test_people_alone_fit_anew_what_they_alone_fitted() -> None:
+    known = rows(1.5)
+    people = [r for r in known if r["label"] == "bonafide"]
+    heads, points = calibrate(known, ZEROS)
+    again, same = settled(heads, people, ZEROS)
+    assert again == heads
+    assert same == points
+    louder = [{**r, "cadence": str(2.0 * float(r["cadence"]) - 3.0)} for r in people]
+    moved, fitted = settled(heads, louder, ZEROS)
+    assert moved["cadence"]["scale"] == pytest.approx(heads["cadence"]["scale"] / 2.0)
+    assert fitted == pytest.approx(points)
+    for kind in ("synthetic", "envelopes", "loudspeaker"):
+        assert moved[kind]["scale"] == heads[kind]["scale"]
+        assert moved[kind]["offset"] == pytest.approx(heads[kind]["offset"])
+
+
+def test_what_frame_rates_say_weighs_half_of_how_rare_it_is_among_people() -> None:
+    people = [r for r in rows(1.5) if r["label"] == "bonafide"]
+    heads, _ = calibrate(rows(1.5), ZEROS)
+    lowest = rarity(columns(people, "cadence", "bonafide", LIVE))
+    assert heads["cadence"]["scale"] == pytest.approx(OF_RARITY * lowest)
+    assert OF_RARITY < 1.0
+
+
 def test_people_become_rare_as_fast_as_their_lowest_say() -> None:
     scores = -np.random.default_rng(5).exponential(1 / 2.5, 200_000)
     assert rarity(scores) == pytest.approx(2.5, rel=0.05)
@@ -348,6 +248,9 @@ def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
         each = np.array([norms.compare(one, seconds).deviations for one in people])
         np.testing.assert_allclose(each.mean(axis=0), 0.0, atol=1e-2)
         np.testing.assert_allclose(each.std(axis=0), 1.0, atol=1e-2)
+        products = np.array([norms.compare(one, seconds).products for one in people])
+        assert products.mean() == pytest.approx(0.0, abs=1e-2)
+        assert products.std() == pytest.approx(1.0, abs=1e-2)
     with pytest.raises(QuantizeError, match="people"):
         fit_norms([*found[:3], found[3][1:]])
 
@@ -355,7 +258,7 @@ def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
 def noise_rates(rng: np.random.Generator, mean: float) -> FrameRates:
     """What `frame_rates` may give for somebody: each statistic around `mean`."""
     shapes = ((len(FRAME_RATES_HZ), len(STATISTICS)), (len(ANY_RATE_HZ), len(SEARCHED)))
-    return FrameRates(*(rng.normal(mean, 0.2, shape) for shape in shapes))
+    return FrameRates(*(rng.normal(mean, 0.2, shape) for shape in shapes), clear=1.0)
 
 
 def test_what_learns_from_attacks_is_at_zero_where_people_of_unheard_sources_are() -> None:
@@ -446,76 +349,3 @@ def test_training_has_no_front_end_of_its_own() -> None:
 
     assert bank.spoof_features is _spoof_features.spoof_features
     assert release.spoof_features is _spoof_features.spoof_features
-
-
-def test_the_pooled_baseline_tells_a_buzz_from_noise_and_treats_small_classes_alike() -> None:
-    from research.spoof.baselines import lfcc, logistic
-
-    rng = np.random.default_rng(0)
-    waves = [voice(1.0, n) for n in range(6)] + [0.1 * rng.standard_normal(RATE_HZ) for _ in range(24)]
-    rows = np.array([lfcc(np.asarray(wave)) for wave in waves])
-    assert rows.shape == (30, 120)
-    scores = logistic(rows, np.arange(30) < 6)(rows)
-    assert eer(scores[6:], scores[:6]) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_what_is_laid_beside_speech_lies_as_far_below_it_as_asked() -> None:
-    from research.spoof import limits
-
-    rng = np.random.default_rng(0)
-    wave = voice(2.0, 1).astype(np.float32)
-    for sound in (limits.comb(len(wave), rng, 50.0, 4_000.0, 1.0), limits.beeps(len(wave), 960.0, 0.2, 0.4)):
-        added = limits.beside(wave, sound, 20.0) - wave
-        assert 10 * np.log10((wave**2).mean() / (added**2).mean()) == pytest.approx(20.0, abs=0.1)
-
-
-def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length() -> None:
-    from research.spoof import limits
-
-    wave = voice(2.0, 2).astype(np.float32)
-    assert len(limits.faster(wave, 1.03)) == pytest.approx(len(wave) / 1.03, abs=2)
-    assert len(limits.wobbling(wave, 0.005, 2.0)) == len(wave)
-    assert len(limits.resampled(wave, 44_100.0)) == pytest.approx(len(wave), abs=2)
-    assert len(limits.middle(wave, 0.6)) == int(0.6 * RATE_HZ)
-    assert all(np.isfinite(change(wave, np.random.default_rng(0))).all() for change in limits.PEOPLE.values())
-
-
-@pytest.mark.skipif(shutil.which("flite") is None, reason="Debian package flite is not installed")
-def test_door_phrases_are_judged_by_the_released_detector(capsys: pytest.CaptureFixture[str]) -> None:
-    from quantize.train.__main__ import WEIGHTS
-    from quantize.train.attacks.make import FLITE_VOICES
-    from research.spoof import phrases
-
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("Debian package espeak-ng is not installed")
-    tone = [("a tone", np.sin(np.arange(32_000) / 9))]
-    phrases.run(WEIGHTS, each=1, seed=3, speakers=("flite",), heard=lambda: tone)
-    said = capsys.readouterr().out
-    assert f"{len(FLITE_VOICES)} heard in training" in said
-    assert "a tone" in said
-
-
-def test_known_classical_synthesis_is_told_by_system_and_by_voice_that_was_not_heard() -> None:
-    from rich.console import Console
-
-    from quantize.train.speech.corpus import HELD_VOICES
-    from research.spoof import classical
-
-    def files(system: str, voice: str, count: int) -> list[SimpleNamespace]:
-        return [SimpleNamespace(spoof=system != "-", system=system, voice=voice) for _ in range(count)]
-
-    held = next(voice for voice in HELD_VOICES if "diphone" in voice)
-    judged = [*files("-", "", 40), *files("flite", "kal", 8), *files("festival", held, 6)]
-    judged += files("festival", "kal_diphone", 10)
-    scores = np.where([[i.spoof] for i in judged], -3.0, 3.0) * np.ones((1, 2))
-    missed = scores.copy()
-    missed[48:54] = 2.0
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(classical.table(judged, scores, missed), classical.voices_table(judged, missed))
-    lines = [line.split("│")[1:-1] for line in console.export_text().splitlines() if "│" in line]
-    cells = [[cell.strip() for cell in line] for line in lines]
-    assert ["festival", "text", "10"] in [row[:3] for row in cells], "a voice nobody teaches is no known one"
-    assert ["festival", "voice", "16"] in [row[:3] for row in cells]
-    assert [f"festival {held}", "6"] in [row[:2] for row in cells]
-    assert next(row for row in cells if row[0] == f"festival {held}")[2].startswith("100.0%")
-    assert next(row for row in cells if row[0] == "flite kal")[2].startswith("0.0%")

@@ -15,6 +15,7 @@ import soundfile
 pytest.importorskip("scipy", reason="the training extra is not installed")
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from device.model_store.bundle import MANIFEST_NAME, Bundle, Trust
 from device.model_store.pick import Pick
@@ -23,8 +24,9 @@ from device.settings import models_dir
 from quantize.errors import QuantizeError
 from quantize.release.build import build
 from quantize.release.catalogue import RECIPES
+from quantize.train.__main__ import main
 from quantize.train.speech.corpus import Item
-from quantize.train.update import LEAST_SAMPLES, bundle, compare, ready, take
+from quantize.train.update import LEAST_SAMPLES, compare, ready, replace_detector, take
 
 DETECTOR = ("spoof", "spoof-card", "spoof-envelopes")
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
@@ -110,7 +112,7 @@ def test_the_bundle_holds_the_new_detector_under_the_next_version_and_is_signed(
     (weights / "spoof.json").write_text(json.dumps(card))
     shutil.copyfile(WEIGHTS / "spoof-envelopes.npz", weights / "spoof-envelopes.npz")
     key = Ed25519PrivateKey.generate()
-    bundle(tmp_path / "current", weights, tmp_path / "next", key)
+    replace_detector(tmp_path / "current", weights, tmp_path / "next", key)
     before = Bundle.open(tmp_path / "current").manifest
     after = Bundle.open(tmp_path / "next", Trust(key=key.public_key())).manifest
     assert after.version == before.version + 1
@@ -131,7 +133,7 @@ def test_a_unit_trusts_the_bundle_of_a_new_detector(tmp_path: Path) -> None:
     for entry in Bundle.open(models).manifest.files:
         shutil.copyfile(models / entry.name, current / entry.name)
     shutil.copyfile(models / MANIFEST_NAME, current / MANIFEST_NAME)
-    bundle(current, weights, tmp_path / "next", key)
+    replace_detector(current, weights, tmp_path / "next", key)
     made = Bundle.open(tmp_path / "next", Trust(key=key.public_key()))
     assert made.version("spoof") == "spoof-candidate"
     assert set(chosen(run(made, Pick()))) == {"words", "speaker", "spoof"}
@@ -148,4 +150,24 @@ def test_a_bundle_that_is_there_stops_the_update_before_its_long_work(tmp_path: 
 def test_a_bundle_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
     with pytest.raises(QuantizeError, match="there already"):
-        bundle(tmp_path, WEIGHTS, tmp_path / "next", Ed25519PrivateKey.generate())
+        replace_detector(tmp_path, WEIGHTS, tmp_path / "next", Ed25519PrivateKey.generate())
+
+
+@pytest.mark.parametrize("missing", ["bundle", "samples"])
+def test_what_is_missing_is_told_in_one_line(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(tmp_path / "bundle", recipes=[r for r in RECIPES if r.role in DETECTOR])
+    samples(tmp_path / "samples")
+    (tmp_path / "key").write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    shutil.rmtree(tmp_path / missing)
+    names = ("samples", "data", "attacks", "work", "bundle", "key", "out")
+    told = [part for name in names for part in (f"--{name}", str(tmp_path / name))]
+    monkeypatch.setattr("sys.argv", ["train", "update", *told])
+    assert main() == 3
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert str(tmp_path / missing) in said

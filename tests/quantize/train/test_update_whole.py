@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import shutil
@@ -71,14 +70,14 @@ def test_samples_of_an_attack_become_a_signed_bundle_unless_people_would_pay_for
         )
     )
     build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in DETECTOR])
-    asked = argparse.Namespace(
-        samples=spoken(tmp_path / "new", "klatt", "en-us+klatt2"), data=data, attacks=attacks,
-        work=tmp_path / "work", current=WEIGHTS, bundle=tmp_path / "current", key=tmp_path / "key.pem",
-        out=tmp_path / "out", passes=1,
-    )  # fmt: skip
+    new = spoken(tmp_path / "new", "klatt", "en-us+klatt2")
+    bundle, key_file = tmp_path / "current", tmp_path / "key.pem"
     complaint = ""
     try:
-        update(asked)
+        update(
+            new, data, attacks, tmp_path / "work", tmp_path / "out",
+            current=WEIGHTS, bundle=bundle, key=key_file, passes=1,
+        )  # fmt: skip
     except QuantizeError as err:
         complaint = str(err)
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())

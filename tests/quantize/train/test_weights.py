@@ -23,7 +23,7 @@ def test_the_card_names_the_network_and_the_head_beside_it() -> None:
 
 
 def test_the_version_names_all_that_decides() -> None:
-    decides = json.dumps([CARD["calibration"], CARD["null"]], sort_keys=True).encode()
+    decides = json.dumps([CARD["calibration"], CARD["null"], CARD["form"]], sort_keys=True).encode()
     digest = hashlib.sha256(NETWORK.read_bytes() + HEAD.read_bytes() + decides).hexdigest()
     assert CARD["version"].endswith(digest[:8])
 

@@ -19,6 +19,7 @@ from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 from starlette.testclient import TestClient
 
+from bench.units.memory_log import simulated_event
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.accounts.oidc import SingleSignOn
 from sync.dashboard.accounts.passkeys import Passkeys
@@ -33,7 +34,6 @@ from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Backend
 from sync.event_form import read_event
 from sync.events import Record, UnitId
-from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
 from sync.registry.database.schema import units
 from sync.registry.database.store import Store

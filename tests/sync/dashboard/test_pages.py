@@ -47,7 +47,7 @@ def _address(hospital: Hospital, path: str, unit: str = "st-mary/pharmacy-1") ->
         "hold": "1",
         "handover": "1",
         "plan": "1",
-        "wish": "1",
+        "request": "1",
         "visit": "1",
     }
     for part, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sync.dashboard.serve import serve
 from sync.registry.database.store import Store
+from sync.service.terminated import Terminated
 from tests.sync.dashboard.conftest import PASSWORD, Hospital
 from tests.sync.services import free_port
 
@@ -118,3 +121,19 @@ def test_demonstration_data_does_not_mix_with_a_real_registry(hospital: Hospital
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 3
     assert "has units already" in done.stderr
+
+
+def test_a_page_told_to_stop_before_it_listened_does_not_serve_on(hospital: Hospital) -> None:
+    terminated, started = Terminated(), threading.Event()
+    with contextlib.suppress(KeyboardInterrupt):  # as where Python drops it
+        terminated(signal.SIGTERM, None)
+    serve(
+        hospital.backend(),
+        host="127.0.0.1",
+        port=free_port(),
+        certificate=None,
+        proxy=None,
+        started=started.set,
+        terminated=terminated,
+    )
+    assert started.is_set()

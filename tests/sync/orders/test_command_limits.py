@@ -115,7 +115,7 @@ def test_a_form_of_command_or_result_that_is_not_known_here_is_refused() -> None
         with pytest.raises(MalformedError, match="unknown form"):
             open_command(sent, REGISTRY.public_key(), NAME, START_MS)
         told = cose.sign1(dump_fields(version, NAME, 1, "done", "none", START_MS), SIGNER, RESULT_TYPE)
-        with pytest.raises(MalformedError, match="unknown word"):
+        with pytest.raises(MalformedError, match="unknown form"):
             open_result(told, SIGNER.public_key(), NAME)
 
 

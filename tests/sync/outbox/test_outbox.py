@@ -21,10 +21,10 @@ from sync.events import Record
 from sync.outbox import Outbox, OutboxError, OutboxFullError, OutboxLimits, OutboxRollbackError
 from sync.outbox.unit_events import unit_event
 from sync.proofs import chain
-from sync.proofs.bundle import key_to_der, whole_log
+from sync.proofs.bundle import key_to_der
 from sync.proofs.heads import open_head
 from sync.proofs.verify import verify
-from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
+from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event, whole_log
 
 SMALL = OutboxLimits(max_events=10, batch_events=4, ballast_bytes=1 << 16, keep_events=0)
 
@@ -94,6 +94,17 @@ def test_the_first_event_of_a_log_may_be_another_processs(outbox: Outbox) -> Non
     stored = outbox.append(made, other_process=True)
     assert stored is not None
     assert (stored.record.event.boot, stored.record.event.monotonic_ms) == (0, 0)
+
+
+@pytest.mark.parametrize(("later_ms", "monotonic_ms"), [(0, 70), (-5_000, 70), (1, 71)])
+def test_the_time_of_another_processs_event_goes_on_by_the_wall_clock_and_never_back(
+    outbox: Outbox, later_ms: int, monotonic_ms: int
+) -> None:
+    outbox.append(event(0, boot=4, monotonic_ms=70))
+    made = unit_event("ENROLLED", "operator", door=DOORS[0], time_ms=START_MS + later_ms, keystore="tpm")
+    stored = outbox.append(made, other_process=True)
+    assert stored is not None
+    assert (stored.record.event.boot, stored.record.event.monotonic_ms) == (4, monotonic_ms)
 
 
 def test_batches_end_at_signed_heads_and_join_without_a_seam(outbox: Outbox) -> None:

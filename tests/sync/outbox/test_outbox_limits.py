@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sync.events import Record
+from sync.events import AuditEvent, Record
 from sync.outbox import (
     REPORTS_RESERVED,
     Outbox,
@@ -74,6 +74,14 @@ def acknowledge(box: Outbox, size: int) -> None:
             assert box.acknowledge(size, open_head(batch.head, SIGNER.public_key(), box.unit).chain)
             return
     raise AssertionError("no head there")
+
+
+def told_before(box: Outbox, sequence: int) -> AuditEvent:
+    """The event before `sequence`, as it is sent."""
+    box.seal(SIGNER)
+    batch = box.batch_after(sequence - 2)
+    assert batch is not None
+    return Record.from_bytes(batch.bodies[0]).event
 
 
 def test_events_that_left_make_room_for_as_many(opened: Open) -> None:
@@ -367,8 +375,31 @@ def test_a_disk_that_is_full_to_the_last_page_stops_a_high_risk_door_and_is_coun
                 deque(map(box.append, map(event, range(1, 2000))), maxlen=0)
             assert box.append(event(3000), risk="low") is None
             assert box.status().overflow_count == 1
+            disk.make_room()
+            stored = box.append(event(3001))
+            assert stored is not None
+            assert (told_before(box, stored.sequence).reason, box.status().overflow_count) == ("disk_full", 0)
     finally:
         disk.remove()
+
+
+def test_a_log_whose_one_event_has_a_receipt_begins_as_it_did(opened: Open) -> None:
+    with opened() as box:
+        box.append(event(0))
+        box.seal(SIGNER)
+        first = box.batch_after(0)
+        acknowledge(box, 1)
+        assert box.batch_after(0) == first, "not even its first head left"
+
+
+@pytest.mark.parametrize("size", [0, BALLAST])
+def test_room_is_kept_free_where_it_is_asked_for_and_nowhere_else(
+    opened: Open, tmp_path: Path, size: int
+) -> None:
+    opened(ballast_bytes=size).close()
+    opened(ballast_bytes=size).close()
+    kept = tmp_path / "audit.db.ballast"
+    assert (kept.stat().st_size if kept.exists() else 0, kept.exists()) == (size, size > 0)
 
 
 def test_a_log_is_made_with_the_folders_above_it(tmp_path: Path) -> None:

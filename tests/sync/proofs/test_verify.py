@@ -17,12 +17,12 @@ from sync.errors import MalformedError, ProofError
 from sync.events import Record, unit_id
 from sync.proofs import chain
 from sync.proofs.audit_cli import audit
-from sync.proofs.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
+from sync.proofs.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth
 from sync.proofs.heads import NO_HEAD, Head, head_hash
 from sync.proofs.merkle import Frontier
 from sync.proofs.retention import RetentionRecord
 from sync.proofs.verify import Report, verify
-from tests.sync.parts import UNIT, SoftwareSigner, event
+from tests.sync.parts import UNIT, SoftwareSigner, event, whole_log
 
 SIGNER = SoftwareSigner()
 KEY = SIGNER.public_key()

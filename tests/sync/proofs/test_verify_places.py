@@ -11,12 +11,12 @@ import pytest
 from sync.cose import peek1
 from sync.events import AuditEvent, Record, unit_id
 from sync.proofs import chain
-from sync.proofs.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
+from sync.proofs.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth
 from sync.proofs.heads import NO_HEAD, Head, head_hash
 from sync.proofs.merkle import Frontier
 from sync.proofs.retention import RetentionRecord
 from sync.proofs.verify import CLOCK_TOLERANCE_MS, MAX_FINDINGS, verify
-from tests.sync.parts import UNIT, SoftwareSigner, event
+from tests.sync.parts import UNIT, SoftwareSigner, event, whole_log
 from tests.sync.proofs.test_verify import KEY, LOG, SIGNER, make_log, tail_of
 
 MISSING_HEAD = "a signed head before it is missing, was added or was replaced"

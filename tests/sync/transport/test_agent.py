@@ -55,7 +55,7 @@ class FakeLink:
         self.deliver(Receipt(NAME, batch.last, link, status, 0).signed(signer))
 
     def deliver(self, payload: bytes, name: str = topic(NAME, RECEIPTS)) -> None:
-        self.inbox.append(Message(name, payload, 1, False, 1))
+        self.inbox.append(Message(name, payload, 1, 1))
 
 
 class World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import os
 import shlex
 import socket
 import ssl
@@ -102,6 +103,13 @@ def test_what_the_network_says_is_one_sentence(err: OSError, said: str) -> None:
     assert why(err, "broker", NOW).startswith(said)
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".site", "broker..site", "."])
+def test_a_name_that_is_no_name_is_told_in_plain_words(host: str) -> None:
+    with pytest.raises(UnicodeError) as caught:
+        socket.create_connection((host, 8883))
+    assert why(caught.value, host, NOW) == f"the name {host} is none that can be looked up; check --broker"
+
+
 def test_our_own_certificate_is_looked_at_by_this_machines_clock(site: Authority) -> None:
     validity = Validity.of(site.issue("st-mary/icu-1", NOW).certificate.read_bytes())
     assert validity.trouble(NOW) == ""
@@ -162,14 +170,47 @@ def test_a_broker_is_understood_as_people_write_it(written: str, host: str) -> N
 
 
 @pytest.mark.parametrize(
-    "written", ["mqtt://b:1883", "b", "b:", ":8883", "b:0", "b:65536", "b:x", "https://b:443/x"]
+    "written",
+    [
+        "mqtt://b:1883",
+        "b",
+        "b:",
+        ":8883",
+        "b:0",
+        "b:65536",
+        "b:x",
+        "https://b:443/x",
+        "b r:8883",
+        "b:8883:8883",
+        "b\u200b:8883",
+        "b:８８８３",
+    ],
 )
 def test_what_is_no_broker_is_refused(written: str) -> None:
     with pytest.raises(click.UsageError, match="HOST:PORT"):
         host_and_port(written)
 
 
-def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path) -> None:
+UPLINK = "import sys; from sync.transport.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
+FACADE = """import sys
+from dataclasses import replace
+from pathlib import Path
+from device.api.server import tls_context
+from device.settings import ApiSettings, Settings
+ca, certificate, key = map(Path, sys.argv[1:])
+api = ApiSettings(certificate=certificate, key=key, client_ca=ca)
+tls_context(replace(Settings(), api=api), plain_http=False)
+"""
+SINK = "import sys; from sync.registry.sinks.trust import *; trusting(*map(Path, sys.argv[1:]))"
+DASHBOARD = """import sys
+from sync.dashboard.serve import *
+files = tuple(map(Path, sys.argv[2:]))
+serve(None, host="127.0.0.1", port=0, certificate=files, proxy=None, started=print, terminated=None)
+"""
+
+
+@pytest.mark.parametrize("program", [UPLINK, FACADE, SINK, DASHBOARD], ids=["uplink", "api", "sink", "page"])
+def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path, program: str) -> None:
     """OpenSSL asks the person at the controlling terminal; a service would wait there for ever."""
     ours = site.issue("site-1/unit-1", NOW)
     locked = tmp_path / "locked.key"
@@ -180,9 +221,33 @@ def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Pat
             serialization.BestAvailableEncryption(b"x"),
         )
     )
-    program = "import sys; from sync.transport.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
     command = [sys.executable, "-c", program, str(ours.ca), str(ours.certificate), str(locked)]
     terminal = ["script", "--quiet", "--command", shlex.join(command), "/dev/null"]
     said = subprocess.run(terminal, stdin=subprocess.DEVNULL, capture_output=True, timeout=180).stdout
     assert b"pass phrase:" not in said
     assert b"locked.key is locked by a pass phrase" in said
+
+
+CLAIM = """import sys
+from pathlib import Path
+from device.uplink.network import trusting
+trusting(Path(sys.argv[1]).read_text())
+"""
+ANY_PACKAGE = "import ssl, device; assert ssl.create_default_context().keylog_filename is None"
+
+
+@pytest.mark.parametrize(
+    "program", [UPLINK, SINK, CLAIM, ANY_PACKAGE], ids=["uplink", "sink", "claim", "any package"]
+)
+def test_no_process_writes_down_what_deciphers_its_connections(
+    site: Authority, tmp_path: Path, program: str
+) -> None:
+    """Python's TLS does where the environment names a file for it, as browsers do."""
+    ours, keys = site.issue("site-1/unit-1", NOW), tmp_path / "keys"
+    environment = {**os.environ, "SSLKEYLOGFILE": str(keys)}
+    files = [ours.ca, ours.certificate, ours.key]
+    bare = [sys.executable, "-c", "import ssl; ssl.create_default_context()"]
+    subprocess.run(bare, env={**environment, "SSLKEYLOGFILE": str(tmp_path / "bare")}, check=True)
+    assert (tmp_path / "bare").exists(), "this Python keeps none, so that nothing can be shown here"
+    subprocess.run([sys.executable, "-c", program, *files], env=environment, check=True)
+    assert not keys.exists()

@@ -13,7 +13,7 @@ import pytest
 
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import Factor
-from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.remembered import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules import RulesError, parse_rules
 from device.access.rules.load import read_rules
@@ -44,6 +44,7 @@ step_up_margin_llr = 0.75
 reuse_llr = -1.5
 consistency_llr = -2.5
 joins_llr = -3.5
+joins_doubt_llr = 1.25
 [risks.own.quality]
 min_speech_s = 0.9
 min_snr_db = 8.0
@@ -124,7 +125,7 @@ def test_a_file_with_every_key_means_all_of_them() -> None:
     own = RiskClass(
         name="own",
         factors=frozenset({Factor.VOICE, Factor.LIVE}),
-        thresholds=Thresholds(1.5, 2.5, 0.5, 0.75, reuse_llr=-1.5, consistency_llr=-2.5, joins_llr=-3.5),
+        thresholds=Thresholds(1.5, 2.5, 0.5, 0.75, "", -1.5, -2.5, -3.5, 1.25),
         quality=QualityLimits(0.9, 8.0, 0.02, 3500.0),
         attempts=AttemptLimits(2, 45.0, 600.0, 9),
         challenge=ChallengeSettings(Style.DIGITS, 6, 8, 30.0),
@@ -213,6 +214,8 @@ BOUNDS = [
     ("risk", "thresholds = {{ voice_llr = {} }}", "12.0", "12.1"),
     ("risk", "thresholds = {{ live_llr = {} }}", "-12.0", "-12.1"),
     ("risk", "thresholds = {{ joins_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ joins_doubt_llr = {} }}", "6.0", "6.1"),
+    ("risk", "thresholds = {{ joins_doubt_llr = {} }}", "0.0", "-0.1"),
     ("risk", "thresholds = {{ voice_llr = {} }}", "-12.0", "-12.1"),
     ("risk", "thresholds = {{ live_llr = {} }}", "12.0", "12.1"),
     ("risk", "thresholds = {{ joins_llr = {} }}", "-12.0", "-12.1"),

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.access.challenge import Style
-from device.access.decision import Factor
-from device.access.memory.history import AttemptLimits
+from device.access.decision import Factor, Outcome
+from device.access.memory.remembered import AttemptLimits
+from device.access.policy import decide
 from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
 from device.access.rules.levels import LEVELS, told
 from device.access.rules.load import MAX_RULES_BYTES
 from device.access.rules.summary import remarks
+from tests.device.door_world import evidence
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
 
@@ -344,6 +346,16 @@ def test_levels_grow_stricter_in_everything() -> None:
         assert milder.challenge.words < stricter.challenge.words
 
 
+@pytest.mark.parametrize(("level", "live_llr"), [("standard", 0.5), ("drugs", 1.0), ("max", 2.0)])
+def test_the_bar_of_the_live_check_holds_for_both_phrases_of_a_level(level: str, live_llr: float) -> None:
+    limits = LEVELS[level].thresholds
+    for short_llr in (limits.live_llr - 0.01, limits.live_llr - 1.99):
+        assert decide(evidence(live=short_llr), limits).outcome is Outcome.STEP_UP
+        assert decide(evidence(live=short_llr), limits, before_llr=0.0).outcome is Outcome.DENIED_SPOOF
+    assert limits.live_llr == live_llr
+    assert decide(evidence(live=live_llr), limits).opens
+
+
 def test_a_level_without_the_live_check_is_no_more_patient_than_a_door_without_it() -> None:
     bare = parse_rules(
         EXAMPLE.replace('level = "standard"', 'level = "standard"\nfactors = ["claim", "phrase", "voice"]')
@@ -432,3 +444,32 @@ def test_half_past_seven_with_a_dot_is_no_time_instead_of_seven_and_a_fraction(w
     hours = f'[schedules.s]\nfrom = "{written}"\nto = "20:00"\n'
     (mistake,) = mistakes(MINIMAL + hours)
     assert 'schedules.s.from must be a time such as "07:30"' in mistake
+
+
+@pytest.mark.parametrize("name", ["Factory", "localtime", "posixrules", "right/UTC", "posix/Europe/Rome"])
+def test_a_zone_that_is_another_time_on_another_machine_is_a_mistake(name: str) -> None:
+    assert "calendar.time_zone names" in mistakes(f'{MINIMAL}[calendar]\ntime_zone = "{name}"\n')[0]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        r'badges = ["12\n34"]',
+        r'badges = ["\u202e4321"]',
+        r'badges = ["' + "9" * 100_000 + '"]',
+        r'spoken = "\u0000"',
+        r'"\u001b[31mred" = 1',
+        r'roles = ["enrolled\u200b"]',
+        r'says = "words\r"',
+        "unlock_s = 0x" + "F" * 5_000,
+        "spoken = " + "9" * 5_000,
+    ],
+)
+def test_whatever_a_mistake_quotes_it_is_one_short_line_that_commands_no_terminal(entry: str) -> None:
+    for mistake in mistakes(f"{MINIMAL}[people.a]\n{entry}\n"):
+        assert mistake.isprintable()
+        assert len(mistake) < 700
+
+
+def test_a_card_in_digits_of_another_script_is_a_mistake():
+    assert "cannot be a card" in mistakes(MINIMAL + '[people.a]\ncard = "٢٦:2AB3C440"\n')[0]

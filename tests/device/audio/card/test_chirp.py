@@ -47,5 +47,14 @@ def test_a_covered_microphone_is_too_narrow() -> None:
     assert "too narrow" in report.complaint
 
 
+@pytest.mark.parametrize("gain", [0.003, 0.0006])
+def test_a_chirp_that_is_hardly_heard_asks_for_more_volume_and_not_for_another_microphone(
+    gain: float,
+) -> None:
+    report = analyse(room(gain, 0.3))
+    assert report.heard
+    assert "turn up the loudspeaker" in report.complaint
+
+
 def test_a_chirp_does_not_overdrive() -> None:
     assert 0.2 < np.abs(chirp()).max() / 32_768 < 0.3

@@ -76,6 +76,14 @@ def test_people_who_are_heard_well_again_are_no_longer_raised() -> None:
     assert gains[-1] == 0.0
 
 
+def test_one_person_does_not_set_it_for_everybody() -> None:
+    level, well = InputLevel(12.0), reader()
+    answers(level, well, 1)
+    usual_dbfs = level.state.speech_dbfs
+    answers(level, reader(-LOW_DB), 1)
+    assert level.state.speech_dbfs == pytest.approx(usual_dbfs - LOW_DB / 4.0, abs=0.5)
+
+
 def test_the_loudest_sample_stays_below_full_scale() -> None:
     low = reader(-LOW_DB)
     low[5_000] = 20_000  # somebody knocks

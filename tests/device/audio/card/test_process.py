@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ from threading import Event, Timer
 import numpy as np
 import pytest
 
-from device.audio import AudioDeviceLostError, AudioError, MicrophoneSettings
+from device.audio import AudioDeviceLostError, AudioError
+from device.audio.card.child import without_jacks_database
+from device.audio.card.health import Trouble
 from device.audio.card.level import InputLevel, LevelState
 from device.audio.card.loudspeaker import Loudspeaker
 from device.audio.card.process import CardProcess, refusal
 from device.audio.microphone import Microphone
+from device.audio.settings import MicrophoneSettings
 from tests.waiting import wait_until
 
 IMPATIENT = MicrophoneSettings(start_s=1.0, stall_s=0.5)
@@ -64,8 +68,86 @@ def test_a_driver_that_stalls_is_a_lost_device(card: Card) -> None:
     assert "fell silent" in lost(Microphone(SOON_SILENT, start=card(text)))
 
 
-def test_a_process_that_dies_is_a_lost_device(card: Card) -> None:
-    assert "microphone" in lost(Microphone(PATIENT, start=card("opened()\ntell(b's', bytes(641))\n")))
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("os.kill(os.getpid(), 6)", "its process ended (signal 6)"),
+        ("os._exit(3)", "its process ended (exit code 3)"),
+        ("os.kill(os.getpid(), 7)", "/dev/shm is full; end the program that fills it"),
+    ],
+)
+def test_a_process_that_dies_is_a_lost_device_and_not_a_silent_one(card: Card, end: str, told: str) -> None:
+    said = lost(Microphone(PATIENT, start=card(f"opened()\ntell(b's', bytes(641))\n{end}\n")))
+    assert told in said
+    assert "silent" not in said
+
+
+def test_a_driver_that_only_drips_is_a_lost_device_and_no_endless_wait(card: Card) -> None:
+    """A block of 20 ms every 400: no wait for the next one ever ends, and an answer would take minutes."""
+    text = "opened()\nwhile True: tell(b's', bytes(1 + 640)); time.sleep(0.4)\n"
+    assert "hardly any of its sound arrives" in lost(Microphone(PATIENT, start=card(text)))
+
+
+def test_a_device_that_never_waits_is_no_microphone(card: Card) -> None:
+    """As ALSA's `null`: a minute of silence in a second, in which nobody can have spoken."""
+    text = "opened()\nwhile True: tell(b's', bytes(1 + 640))\n"
+    assert "faster than time passes" in lost(Microphone(PATIENT, start=card(text)))
+
+
+def test_jacks_library_makes_no_database_and_waits_for_none_left_half_made(tmp_path: Path) -> None:
+    """It would wait for somebody to finish it, 3, 6 and 12 s, also when there is room again."""
+    place = tmp_path / f"jack_db-{os.geteuid()}"
+    place.mkdir()
+    (place / "__db.001").write_bytes(b"")
+    with without_jacks_database(tmp_path):
+        assert place.is_file(), "no folder can be made there"
+        with without_jacks_database(tmp_path):  # the loudspeaker's process beside the microphone's
+            pass
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / f"jack_default_{os.geteuid()}_0").touch()
+    place.mkdir()
+    with without_jacks_database(tmp_path):
+        assert place.is_dir(), "JACK runs, and keeps what it has"
+    with without_jacks_database(tmp_path / "none"):
+        pass
+
+
+def test_who_speaks_into_a_device_that_drops_every_twentieth_sample_is_not_judged(card: Card) -> None:
+    """It is asked again, uncounted: the frames say that something between them was lost."""
+    text = """
+opened()
+begun = time.monotonic()
+for number in range(9000):
+    tell(b's', bytes(1) + b"".join(struct.pack("<h", at % 91 * 7) for at in range(320)))
+    time.sleep(max(0.0, begun + 0.021 * number - time.monotonic()))
+"""
+    told: list[Trouble] = []
+    microphone = Microphone(PATIENT, told.append, start=card(text))
+    frames = iter(microphone.frames(Event()))
+    lost_samples = [frame.lost_samples for frame, _ in zip(frames, range(600), strict=False)]
+    frames.close()  # type: ignore[attr-defined]
+    microphone.close()
+    assert told == [Trouble.RATE]
+    assert sum(1 for lost in lost_samples if lost) >= 2
+
+
+def test_a_dead_channel_is_not_heard_again_at_the_next_attempt(card: Card) -> None:
+    """Its converter hisses, so it gives no one number for ever; a person has spoken by then."""
+    text = """
+opened(channels=2)
+for number in range(3600):
+    tell(b's', bytes(1) + b"".join(struct.pack("<hh", at % 3 - 1, 4000 * (at % 2)) for at in range(320)))
+    time.sleep(0.01)
+"""
+    told: list[Trouble] = []
+    microphone = Microphone(PATIENT, told.append, start=card(text))
+    for first in (True, False):
+        frames = iter(microphone.frames(Event()))
+        heard = [next(frames).samples for _ in range(100 if first else 1)]
+        assert set(heard[-1]) == {0, 4000}
+        frames.close()  # type: ignore[attr-defined]
+    microphone.close()
+    assert told == [Trouble.DEAD_CHANNEL]
 
 
 def test_a_device_that_ends_with_a_reason_says_it(card: Card) -> None:
@@ -139,6 +221,10 @@ time.sleep(60)
         ({"code": -9985, "text": "Device unavailable"}, "another program is using it"),
         ({"code": -9997, "text": "Invalid sample rate"}, "remove `rate_hz` from the settings"),
         ({"code": -9996, "text": "Error querying device -1"}, "plug one in"),
+        ({"code": -9998, "text": "Invalid number of channels"}, "no one or two channels of 16 bits"),
+        ({"code": -9994, "text": "Sample format not supported"}, "no one or two channels of 16 bits"),
+        ({"code": -9992, "text": "Insufficient memory"}, "no memory left"),
+        ({"code": 0, "text": "Multiple input devices found for 'USB'"}, "several are called so"),
         ({"code": "library", "text": ""}, "apt install libportaudio2"),
         ({"code": -9999, "text": "Unanticipated host error [PaErrorCode -9999]"}, "restart the sound server"),
     ],
@@ -147,6 +233,14 @@ def test_each_reason_tells_what_to_do_about_it_in_words_of_ours(facts: dict[str,
     told = str(refusal(facts, None, 48_000))
     assert said in told
     assert not facts["text"] or str(facts["text"]) not in told
+
+
+@pytest.mark.parametrize("code", [-9997, -9998, -9994])
+def test_a_loudspeaker_of_another_form_sends_nobody_to_the_microphones_settings(code: int) -> None:
+    told = str(refusal({"code": code, "text": "Invalid"}, None, 16_000, "loudspeaker"))
+    assert "does not play one channel of 16 bits at 16000 Hz" in told
+    assert "rate_hz" not in told
+    assert "plug one in" not in told
 
 
 def test_without_a_loudspeaker_the_door_says_so_once_and_plays_when_there_is_one(

@@ -1,4 +1,4 @@
-"""`ostiary doctor` says when the board is too hot, its supply too weak, or its memory short."""
+"""`ostiary doctor` says when a board is too hot, ill supplied, short of memory, or keeps its strike open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from device.commands.installed.board import RASPBERRY, board
+from device.commands.installed.board import RASPBERRY, board, strike_let_go
+from device.door.settings import GpioSettings
 from device.errors import DeviceError
 
 
@@ -50,3 +51,22 @@ def test_each_trouble_of_the_board_is_named(files: Path, name: str, text: str, t
 def test_a_board_whose_kernel_says_nothing_is_not_called_ill(tmp_path: Path) -> None:
     put(tmp_path, "sys/class/thermal/thermal_zone0/temp", "no number")
     assert board(tmp_path) == "the kernel says nothing about it"
+
+
+WIRED = GpioSettings(chip="pinctrl-rp1", strike="GPIO17")
+
+
+@pytest.mark.parametrize("module", ["pinctrl_bcm2835", "pinctrl_rp1"])
+def test_a_kernel_that_leaves_the_strike_released_when_the_unit_dies_is_named(
+    tmp_path: Path, module: str
+) -> None:
+    put(tmp_path, f"sys/module/{module}/parameters/persist_gpio_outputs", "Y\n")
+    with pytest.raises(DeviceError, match=f"{module} leaves it released when the unit dies"):
+        strike_let_go(WIRED, tmp_path)
+    assert strike_let_go(GpioSettings(), tmp_path) == "not on GPIO"
+
+
+def test_a_kernel_that_takes_the_strikes_line_back_is_well(tmp_path: Path) -> None:
+    assert "no driver says" in strike_let_go(WIRED, tmp_path)
+    put(tmp_path, "sys/module/pinctrl_rp1/parameters/persist_gpio_outputs", "N\n")
+    assert "no driver says" in strike_let_go(WIRED, tmp_path)

@@ -25,6 +25,9 @@ def test_a_unit_with_a_tpm_is_set_up_for_production_by_the_name_of_its_door(
     assert (settings.door.name, settings.door.unit) == ("pharmacy", "st-mary/icu-2")
     assert (settings.store.profile, settings.store.keystore) == ("production", "tpm")
     assert settings.store.policy_authority == tmp_path / "policy-authority.pem"
+    assert ran.out.index("ostiary store measure") < ran.out.index(
+        "systemctl start"
+    )  # it cannot start unsealed
 
 
 def test_a_unit_gets_a_name_of_its_own_from_the_machine_it_is(ostiary: Ostiary, tmp_path: Path) -> None:

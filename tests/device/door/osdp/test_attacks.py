@@ -25,6 +25,8 @@ pytestmark = pytest.mark.e2e
 WATCHED_S = 4.0
 """So long an attack goes on before its failure counts; a handshake takes half a second."""
 KEYSET, TEXT, MFG, CAPABILITIES, NAK, SECURITY = 0x75, 0x6A, 0x80, 0x46, 0x41, 9
+SECURED = 0x08
+"""In a frame's control byte: a security block follows."""
 A_KEY = b"\x01\x10" + bytes.fromhex("c2e8153f9a047bd1664098ab3dfe0275")
 A_TEXT = bytes((0, 1, 0, 1, 1, 4)) + b"OPEN"
 A_CLAIM = VENDOR.to_bytes(3, "little") + b"\x014711"
@@ -240,6 +242,14 @@ def test_4_weak_and_published_keys_are_refused(tmp_path, key: bytes) -> None:
     assert kept == []
 
 
+def answered_in_clear(frames: list[bytes]) -> set[int]:
+    """What the reader answered to somebody who has no key. On a busy machine its last answer to the panel may
+    come now as well; that is enciphered."""
+    clear = [frame for frame in frames if not frame[frame.index(SOM) + 4] & SECURED]
+    assert clear, "the attacker was not even heard"
+    return {frame[frame.index(SOM) + 5] for frame in clear}
+
+
 def _refuse() -> None:
     raise DoorError("the key is refused")
 
@@ -258,8 +268,7 @@ def test_5_a_key_set_in_the_clear_is_refused(monkeypatch: pytest.MonkeyPatch, le
             time.sleep(0.1)
             refused += answers.feed(attacker.read(4096), time.monotonic())
         attacker.close()
-        assert refused, "the attacker was not even heard"
-        assert {frame[frame.index(SOM) + 5] for frame in refused} == {NAK}
+        assert answered_in_clear(refused) == {NAK}
         assert panel.keys == []
         with PanelProcess.libosdp(wire.panel, key):  # the old key still serves
             wait_for(lambda: not reader.secure)

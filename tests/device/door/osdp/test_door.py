@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from device.access.badges import CardBits, CardError
 from device.access.decision import OPENING, Decision, Notice, Outcome, Reason
+from device.door.lines import DoorError
 from device.door.opening import osdp_door
 from device.door.osdp.door import OsdpDoor
 from device.door.osdp.keys import keep_key, kept_key, new_key
@@ -152,6 +154,27 @@ def test_a_port_that_is_not_there_is_trouble_and_not_an_end(tmp_path: Path) -> N
         assert shown == ["the controller is away; nothing is sent"]
 
 
+def test_a_line_whose_opening_fails_in_a_strange_way_is_opened_again(tmp_path: Path) -> None:
+    tries, third = [DoorError("no key yet"), RuntimeError("never thought of")], threading.Event()
+
+    def key() -> bytes:
+        if tries:
+            raise tries.pop(0)
+        third.set()
+        return new_key()
+
+    settings = DoorSettings(
+        kind=DoorKind.OSDP,
+        osdp=OsdpSettings(mode=OsdpMode.GATE, port=tmp_path / "none"),
+        simulated=SimulatedSettings(tmp_path),
+    )
+    with osdp_door(
+        settings, key=key, card_of=lambda _: CARD, display=lambda colour, text: None, now_s=time.monotonic,
+        note=lambda kind, reason: None, warn=lambda _: None, show=lambda text: None,
+    ):  # fmt: skip
+        assert third.wait(60.0)
+
+
 def test_the_key_is_kept_sealed_and_is_another_units_nothing(tmp_path: Path) -> None:
     laptop = StoreSettings(profile="laptop", keystore="software")
     key = new_key()
@@ -164,7 +187,11 @@ def test_the_key_is_kept_sealed_and_is_another_units_nothing(tmp_path: Path) -> 
         sealed = file.read_bytes()
     with open_store(tmp_path / "b", laptop, warn=lambda _: None) as other:
         (other.folder / "panel-key.bin").write_bytes(sealed)
-        with pytest.raises(Exception, match="another unit's"):
+        with pytest.raises(DoorError, match="another unit's"):
+            kept_key(other.folder, other.vault.derive)
+        (other.folder / "panel-key.bin").unlink()
+        (other.folder / "panel-key.bin").mkdir()  # what cannot be read
+        with pytest.raises(DoorError, match="cannot be read"):
             kept_key(other.folder, other.vault.derive)
 
 

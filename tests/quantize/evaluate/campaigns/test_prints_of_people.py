@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from device.models.spoof.prints import seen, shipped
-from quantize.evaluate.campaigns.measure import Seen, heard, same_person
+from quantize.evaluate.campaigns.measure import heard, same_person
+from quantize.evaluate.campaigns.runs import Seen
 from quantize.evaluate.campaigns.sources import chosen, listen
 from quantize.evaluate.recordings.manifest import Recording, read_manifest
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.audio.utterance import Wave
 from device.errors import DeviceError
-from device.evidence.judge import Wave
 from device.evidence.phrase import PhraseScore
 from quantize.evaluate.checks.nonspeech import ASKED_AGAIN, GATED, KINDS, UNGATED, clips, judge_clips
 from quantize.evaluate.checks.phrase import rate

@@ -10,6 +10,7 @@ import pytest
 
 from device.audio import AudioSettings
 from device.audio.recording import read_recording
+from device.audio.utterance import Wave
 from quantize.evaluate.recordings.borders import Aligner
 from quantize.evaluate.recordings.splicing import (
     BORDERS,
@@ -24,7 +25,7 @@ from quantize.evaluate.recordings.splicing import (
     quietest,
     with_pauses,
 )
-from quantize.playback import Wave, rms
+from quantize.playback import rms
 from tests.speech import Reading
 
 RATE_HZ = 16_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -18,6 +19,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import accounts, sessions
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
 from tests.sync.dashboard.identity_provider import CLIENT, SECRET, IdentityProvider, identity_provider
+from tests.sync.services import free_port
 
 NURSE = {"sub": "4711", "preferred_username": "Ada.Rossi@st-mary.example", "groups": ["staff", "door-desk"]}
 
@@ -210,3 +212,25 @@ def test_every_mistake_in_the_providers_file_is_told_at_once(tmp_path: Path) -> 
     assert made.groups == (Group("x", "desk", ("st-mary",)),)
     assert made.client_secret == "shh"
     assert "shh" not in repr(made)
+
+
+def test_a_proxy_of_the_environment_is_not_asked_and_a_configured_one_is(
+    hospital: Hospital, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Containers are given HTTP_PROXY for what they download; the client's secret would pass there."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")  # nobody is there
+    described = _described(provider)
+    sign_on = SingleSignOn(hospital.store, hospital.settings, hospital.accounts, described)
+    assert sign_on.begin("/doors", hospital.now_ms())[0].startswith(provider.issuer)
+    configured = replace(described, proxy=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(DashboardError, match="does not answer"):
+        SingleSignOn(hospital.store, hospital.settings, hospital.accounts, configured).begin(
+            "/doors", hospital.now_ms()
+        )
+    file = tmp_path / "oidc.toml"
+    file.write_text(
+        'issuer = "https://login.example"\nclient_id = "a"\nproxy = "proxy.example:3128"\n'
+        '[[group]]\nname = "g"\nrole = "desk"\n'
+    )
+    with pytest.raises(DashboardError, match="proxy is written http://HOST:PORT"):
+        read_provider(file)

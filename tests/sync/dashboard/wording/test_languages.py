@@ -22,27 +22,61 @@ from sync.dashboard.records import emergency
 from sync.dashboard.site import places
 from sync.dashboard.web import NAV
 from sync.dashboard.wording import languages, words
-from sync.dashboard.wording.languages import LANGUAGES, catalogue, every_message, messages
+from sync.dashboard.wording.languages import LANGUAGES, catalogue
 from tests.sync.dashboard.conftest import Hospital, token_of
 
+DASHBOARD = Path(web.__file__).parent
+PAGES = sorted(DASHBOARD.joinpath("templates").iterdir())
 OTHERS = [language for language in LANGUAGES if language != "en"]
 UNIT_STATES = ("new", "online", "silent", "offline", "revoked")
 STEPS = ("acknowledged", "took over", "wrote", "resolved", "opened again")
+LOOK_UP = re.compile(r"""\bsay\((?:"((?:[^"\\]|\\.)*)"|'([^']+)')""")
+DATES = re.compile(r"""['"]((?:%[-A-Za-z]+|[ :]){2,})['"]""")
+
+
+def messages(source: str) -> list[str]:
+    """What a template looks up, once Jinja has read it."""
+    found = LOOK_UP.findall(web.environment().preprocess(source))
+    return [re.sub(r"\\(.)", r"\1", double) or single for double, single in found]
+
+
+def words_of_events() -> set[str]:
+    """Every text of `words.toml`, and what stands where it has none."""
+    data = words.data()
+    found = {words.LOOK, *(label for label, _ in words.GROUPS.values()), *data["reasons"].values()}
+    found |= {entry["short"] for entry in data["kinds"].values()}
+    return found | {entry[part] for entry in data["alarms"].values() for part in ("short", "do")}
+
+
+def dates() -> set[str]:
+    """Every form with a day and a month in which a template or Python writes a moment."""
+    files = [*DASHBOARD.rglob("*.html"), *DASHBOARD.rglob("*.py")]
+    forms = {form for file in files for form in DATES.findall(file.read_text("utf-8"))}
+    return {form for form in forms if "%-d" in form and ("%b" in form or "%B" in form)}
 
 
 def wanted() -> set[str]:
     """Every text that a page may show in another language."""
-    found = {message for _, message in every_message()}
+    found = {message for file in PAGES for message in messages(file.read_text("utf-8"))}
     found |= {label for _, items in NAV for _, label, _ in items} | {heading for heading, _ in NAV}
-    found |= set(ROLE_NAMES.values()) | {right.value for right in Right} | set(words.texts())
+    found |= set(ROLE_NAMES.values()) | {right.value for right in Right} | words_of_events()
     found |= set(places.LOCKING.values()) | set(places.EGRESS.values()) | set(insight_pages.SPANS.values())
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
     found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}
     found |= set(words.FACTS.values())
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
-    found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
-    found |= set(languages.FORMS) | set(incidents_page.EVIDENCE.values())
+    found |= {
+        *(text for text, _ in doors.STATES.values()),
+        doors.DOWN,
+        doors.NO_EVENT,
+        *UNIT_STATES,
+        *STEPS,
+        "critical",
+        "warning",
+        "info",
+    }
+    found |= dates() | set(incidents_page.EVIDENCE.values())
     found |= {title for _, title in figures.SCORES} | set(web.FIELDS.values())
     found |= refusals()[0] | spoken()
     for number in range(12):
@@ -53,7 +87,6 @@ def wanted() -> set[str]:
     }
 
 
-DASHBOARD = Path(web.__file__).parent
 AT_THE_COMMAND_LINE = {
     "accounts/journal.py", "accounts/oidc.py", "cli.py", "insight/calibration.py", "migrations.py",
     "serve.py", "settings.py", "site/names.py", "site/places.py",
@@ -114,7 +147,7 @@ def test_every_field_that_may_be_refused_has_a_name_for_people() -> None:
 
 
 def _is_field(call: ast.Call) -> bool:
-    of_call = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "call"
+    of_call = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("call", "self")
     return of_call and bool(call.args) and isinstance(call.args[0], ast.Constant)
 
 

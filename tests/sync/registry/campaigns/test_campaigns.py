@@ -6,126 +6,33 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.secure_store.exchange import seal_to
 from sync.errors import ProofError, SyncError
-from sync.events import UnitId, unit_id
+from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.orders.commands import open_command
 from sync.registry import commands
 from sync.registry.campaigns import known, sharing
-from sync.registry.campaigns.grouping import Limits, as_values
-from sync.registry.campaigns.handler import Campaigns
-from sync.registry.campaigns.intake import Intake
-from sync.registry.campaigns.warning import LIST_LIFE_MS, Warner
-from sync.registry.cli import registry as registry_command
+from sync.registry.campaigns.bouts import Bout
+from sync.registry.campaigns.grouping import Limits
+from sync.registry.campaigns.warning import LIST_LIFE_MS
 from sync.registry.database.campaign_tables import campaigns, honest, prints, reports
-from sync.registry.database.schema import events, units
 from sync.registry.database.store import Store
 from sync.threats.listed import ThreatList
-from sync.threats.prints import MODEL, VALUES, Print, SealedPrint, likeness, open_kept, print_info
-from tests.sync.parts import Clock
+from sync.threats.prints import (
+    MODEL,
+    VALUES,
+    Print,
+    SealedPrint,
+    as_values,
+    numbers,
+)
+from tests.sync.registry.campaigns.site import ATTACKER, PERSON, Site
 
 DAY_MS = 86_400_000
-
-
-class Site:
-    """Twelve units, a registry, and what attackers and people sound like to the live check."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/registry.db"
-        self.store, self.clock = Store.open(self.url), Clock()
-        self.tenant = ec.generate_private_key(ec.SECP256R1())
-        self.orders, self.receipts = FileSigner.generate(), FileSigner.generate()
-        self.signers: dict[UnitId, FileSigner] = {}
-        self.dice = random.Random(5)
-        for number in range(12):
-            name = unit_id(f"st-mary/u-{number}")
-            self.signers[name] = FileSigner.generate()
-            key = self.signers[name].public_key()
-            self.store.register(name, _der(key), self.clock())
-        self.units = list(self.signers)
-        self._last: Counter[UnitId] = Counter()
-        intake = Intake(self.store, self.tenant, self.clock)
-        self.warner = Warner(self.store, self.orders, self.tenant.public_key(), self.clock)
-        self.desk = Campaigns(intake, self.warner, self.receipts)
-
-    def like(self, seed: int, spread: float = 0.1) -> bytes:
-        """A print of one attacker's tool, or of one person: a direction and a little of its own."""
-        own = random.Random(seed)
-        return as_values([own.gauss(0, 1) + self.dice.gauss(0, spread) for _ in range(VALUES)])
-
-    def event(self, unit: UnitId, kind: str) -> int:
-        self._last[unit] += 1
-        row = {"unit": unit, "sequence": self._last[unit], "month": 202609, "received_ms": self.clock()}
-        row |= {"event_id": f"{unit}{self._last[unit]}", "time_ms": self.clock(), "door": "icu", "kind": kind}
-        row |= {"reason": "none", "attempt": f"a{self._last[unit]}", "keystore": "tpm", "body": b""}
-        with self.store.transaction() as db:
-            db.execute(sa.insert(events).values(**row))
-        return self._last[unit]
-
-    def send(self, unit: UnitId, values: bytes, sequence: int) -> bool:
-        """Whether the registry says that it has it."""
-        plain = Print(MODEL, values).to_bytes()
-        sealed = SealedPrint(unit, sequence, seal_to(self.tenant.public_key(), plain, print_info(unit)))
-        refused: Counter[tuple[str, str]] = Counter()
-        message = sealed.signed(self.signers[unit])
-        answers = self.desk.take([(unit, message)], refused)
-        assert not refused
-        names = [n for to, a in answers for n in open_kept(a, self.receipts.public_key(), to)]
-        return names == [sealed.name()]
-
-    def attack(self, number: int, values: bytes, kind: str = "DENIED_SPOOF") -> bool:
-        unit = self.units[number]
-        return self.send(unit, values, self.event(unit, kind))
-
-    def granted(self, number: int, values: bytes) -> None:
-        assert self.send(self.units[number], values, 0)
-
-    def threats(self) -> list[int]:
-        with self.store.transaction() as db:
-            return [threat.number for threat in self.warner.wanted(db, self.clock())]
-
-    def warned_of(self, values: bytes) -> bool:
-        with self.store.transaction() as db:
-            threats = self.warner.wanted(db, self.clock())
-        return any(1000 * likeness(values, t.values) >= t.likeness for t in threats)
-
-    def say_healthy(self, *names: UnitId, holds: int | None = 0) -> None:
-        facts = {} if holds is None else {"threats": holds}
-        told = json.dumps({"state": "online", "facts": facts})
-        with self.store.transaction() as db:
-            mine = units.c.unit.in_(names)
-            db.execute(sa.update(units).where(mine).values(health=told, health_ms=self.clock()))
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(registry_command, [*arguments, "--database", self.url])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done.exit_code, done.output
-
-
-def _der(key: ec.EllipticCurvePublicKey) -> bytes:
-    from sync.proofs.bundle import key_to_der
-
-    return key_to_der(key)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.store.close()
-
-
-ATTACKER, PERSON = 1, 2
 
 
 def test_an_attack_at_three_doors_is_known_and_the_next_is_recognised(site: Site) -> None:
@@ -213,8 +120,6 @@ def test_one_unit_cannot_walk_a_campaign_onto_a_person(site: Site) -> None:
     for number in range(4):
         site.attack(number, site.like(ATTACKER))
     between = site.like(ATTACKER, 0.0), site.like(PERSON, 0.0)
-    from sync.threats.prints import numbers
-
     for step in range(30):
         share = min(0.6, step / 40)
         mixed = [(1 - share) * a + share * b for a, b in zip(*map(numbers, between), strict=True)]
@@ -367,7 +272,7 @@ def test_what_is_shared_has_the_stated_noise_and_spends_a_budget_that_ends(site:
     values = site.like(ATTACKER, 0.0)
     with site.store.transaction() as db:  # as if four hundred units had seen it
         for number in range(3):
-            site.desk.intake.place(db, site.units[number], Print(MODEL, values), begins=True)
+            site.desk.intake.place(db, Bout(site.units[number], MODEL), Print(MODEL, values), begins=True)
         (row,) = db.execute(sa.select(reports).where(reports.c.unit == site.units[0]))
         sums = json.dumps([400 * value for value in json.loads(row.sums)])
         mine = reports.c.unit == site.units[0]

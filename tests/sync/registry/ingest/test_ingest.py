@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -21,8 +22,10 @@ from sync.proofs.bundle import key_to_der
 from sync.proofs.heads import NO_HEAD, Head, head_hash
 from sync.proofs.merkle import Frontier
 from sync.proofs.verify import verify
+from sync.registry.database.engine import of_database
 from sync.registry.database.schema import events
 from sync.registry.database.store import Store, StoreError
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.ingest.ingest import ASKED_S, Ingest
 from sync.registry.reports import export, status
 from sync.registry.retention.months import forget_before
@@ -459,6 +462,63 @@ def test_a_database_that_is_away_when_a_worker_starts_makes_no_unit_a_stranger(
         db.execute(sa.text("ALTER TABLE elsewhere RENAME TO units"))
     assert registry.take(batch, worker=fresh)[0].size == 3
     assert registry.alarms() == {}
+
+
+def test_a_month_begins_while_another_worker_is_busy_with_campaigns(cluster: str) -> None:
+    busy = Store.open(cluster)
+    registry = Registry(f"{cluster}?options=-c%20lock_timeout%3D5000")
+    try:
+        unit = registry.register(Unit())
+        with busy.transaction() as db:
+            take_turn(db, Turn.CAMPAIGNS)
+            assert registry.take(unit.batch(some(1, 3)))[0].size == 3
+    finally:
+        with busy.transaction() as db:
+            db.execute(sa.text("DROP SCHEMA public CASCADE"))
+            db.execute(sa.text("CREATE SCHEMA public"))
+        busy.close()
+        registry.store.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "words"),
+    [
+        ("/registry", "/nowhere", "no database of that name"),
+        ("registry@", "stranger@", "refuses this user or the password"),
+        ("@127.0.0.1", "@nowhere.invalid", "no such host is known"),
+        ("/registry", "/registry?sslmode=require", "do not agree on TLS"),
+        ("@127.0.0.1:", "@127.0.0.1:1?", "does not answer"),
+    ],
+)
+def test_a_server_that_refuses_a_connection_is_not_said_to_be_away(
+    cluster: str, changed: str, to: str, words: str
+) -> None:
+    front, _, back = cluster.rpartition(changed)
+    with pytest.raises(StoreError, match=words):
+        Store.open(front + to + ("" if to.endswith("?") else back), create=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("consuming input failed: SSL connection has been closed unexpectedly", "does not answer"),
+        ("consuming input failed: SSL SYSCALL error: EOF detected", "does not answer"),
+        ('failed: FATAL:  too many connections for role "registry"', "no connection left"),
+        ('failed: FATAL:  permission denied for database "registry"', "refuses this user"),
+        ("failed: FATAL:  the database system is starting up", "is starting"),
+    ],
+)
+def test_what_the_driver_tells_without_a_code_is_told_by_what_it_means(told: str, words: str) -> None:
+    assert words in of_database(psycopg.OperationalError(told))
+
+
+def test_a_fault_of_the_program_is_not_said_to_be_a_server_that_is_away(cluster: str) -> None:
+    store = Store.open(cluster)
+    try:
+        with pytest.raises(StoreError, match=r"a fault of the program"), store.transaction() as db:
+            db.execute(sa.text("SELECT :name"), {})
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://x", "sqlite:////no/such/folder/registry.db", "nonsense"])

@@ -44,7 +44,7 @@ def test_a_readmitted_unit_goes_on_and_both_its_logs_verify(registry: Registry) 
     unit, copied = forked(registry)
     closed = readmit(registry, unit)
     assert closed == f"{unit.unit}~1"
-    assert readmission.closed_logs(registry.store, unit.unit) == [closed]
+    assert closed in {one.unit for one in status.unit_statuses(registry.store, registry.clock())}
     for alarm in status.open_alarms(registry.store):
         status.acknowledge(registry.store, alarm["id"], "m.desk", registry.clock())
     copied.oldest = 6  # the registry has the first five under the closed log, as far as the copied knows

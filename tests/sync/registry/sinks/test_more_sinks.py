@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import queue
 import socket
@@ -20,7 +22,7 @@ from sync.fleet.certificates import Authority
 from sync.registry.database.store import Store
 from sync.registry.sinks import Delivery, Email, Syslog, Topic, Webhook, load_sinks
 from sync.registry.sinks.syslog import cef
-from sync.registry.sinks.trust import SIGNATURE, check_signature, sign
+from sync.registry.sinks.trust import SIGNATURE, sign
 from tests.sync.parts import START_MS
 from tests.sync.registry.sinks.test_sinks import Hook, alarm, authority, hook, store, tls, webhook
 from tests.sync.services import NOW, Mosquitto
@@ -206,6 +208,17 @@ def test_a_webhook_and_a_mail_are_signed_too(
     signature = headers[SIGNATURE.lower()]
     at = int(signature[2:].partition(",")[0])
     check_signature(SECRET.encode(), signature, json.dumps(body).encode(), at)
+
+
+def check_signature(key: bytes, header: str, body: bytes, now_s: int) -> None:
+    """As a receiver does it. Raises ProofError for another secret, another body, or an old message."""
+    parts = dict(part.partition("=")[::2] for part in header.split(","))
+    when = parts.get("t", "")
+    if not when.isdigit() or abs(now_s - int(when)) > 300:
+        raise ProofError("a message that is not from now")
+    right = hmac.new(key, f"{when}.".encode() + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(right, parts.get("v1", "")):
+        raise ProofError("a message with a wrong signature")
 
 
 def test_a_signature_holds_for_one_body_one_key_and_five_minutes(secret_file: Path) -> None:

@@ -7,7 +7,8 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
+from sync.registry.database.alarm_rows import MOST_AT_ONCE
 from sync.registry.database.store import Store
 from sync.registry.sinks import Delivery, Email, Sink, Webhook, load_sinks
 from sync.registry.verification import Alarm
@@ -142,6 +144,31 @@ def test_a_sink_that_is_down_keeps_no_other_waiting_and_gets_everything_later(
         assert delivery.step(START_MS, 400.0) == []
         assert [body["id"] for _, body in hook.got[1:]] == [1, 2]
         assert len(mail.taken) == 2, "what it had got it does not get again"
+
+
+def test_a_grave_alarm_does_not_wait_behind_all_that_was_due_before_it(store: Store) -> None:
+    class Slow:
+        """While this sink takes the first of many warnings, something grave happens."""
+
+        name = "slow"
+
+        def __init__(self) -> None:
+            self.got: list[str] = []
+
+        def send(self, alarm_: Mapping[str, Any]) -> None:
+            if not self.got:
+                alarm(store, 1)
+            self.got.append(alarm_["kind"])
+
+    many = [Alarm("CLOCK", "warning", UNIT, f"CLOCK {n}", {}) for n in range(2 * MOST_AT_ONCE)]
+    with store.transaction() as db:
+        store.raise_alarms(db, many, START_MS)
+    sink = Slow()
+    delivery = Delivery(store, [sink])
+    for second in range(3):
+        delivery.step(START_MS, float(second))
+    assert sink.got.index("SPOOF_BURST") == MOST_AT_ONCE
+    assert len(sink.got) == 2 * MOST_AT_ONCE + 1
 
 
 def test_pauses_between_tries_grow_and_are_capped(store: Store, hook: Hook, authority: Authority) -> None:
@@ -273,3 +300,25 @@ def test_sinks_are_read_from_toml(tmp_path: Path) -> None:
         '[[sink]]\ntype = "email"\nname = "night"\nhost = "mx"\nport = 587\nsender = "a@b"\nto = ["c@d"]\n'
     )
     assert [sink.name for sink in load_sinks(path)] == ["webhook-1", "night"]
+
+
+def test_a_proxy_of_the_environment_gets_no_alarm_and_no_token(
+    store: Store, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers are given HTTP_PROXY for what they download."""
+    alarm(store, 1)
+    desk, proxy = Hook(), Hook()
+    try:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        plain = webhook(desk, authority, tmp_path, url=f"http://127.0.0.1:{desk.port}/")
+        assert Delivery(store, [plain]).step(START_MS, 0.0) == []
+        assert (len(desk.got), len(proxy.got)) == (1, 0)
+        alarm(store, 2)
+        told = replace(plain, proxy=f"http://127.0.0.1:{proxy.port}")
+        assert Delivery(store, [told]).step(START_MS, 0.0) == []
+        assert (len(desk.got), len(proxy.got)) == (1, 1)
+    finally:
+        desk.close()
+        proxy.close()
+    with pytest.raises(SyncError, match="http://HOST:PORT"):
+        replace(plain, proxy="proxy.example:3128")

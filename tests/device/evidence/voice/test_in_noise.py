@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from device.audio import Quality, Utterance
-from device.evidence import voice_in_noise
 from device.evidence.gallery import Gallery
-from device.evidence.judge import Judge, Voice
-from device.evidence.voice_in_noise import FITTED_ON, GIVEN_BACK_LLR, NOISY_SNR_DB
+from device.evidence.judge import Judge
+from device.evidence.voice import in_noise
+from device.evidence.voice.held import Voice
+from device.evidence.voice.in_noise import FITTED_ON, GIVEN_BACK_LLR, NOISY_SNR_DB
 from device.model_store.calibration import LLR_LIMIT
 from tests.device.evidence.test_judge import Steady
 
@@ -103,5 +104,5 @@ def test_nothing_is_left_of_the_copy_that_was_heard() -> None:
 
 def test_no_llr_gets_beyond_its_limit_and_none_that_is_not_a_number_becomes_one() -> None:
     for found, expected in ((LLR_LIMIT, LLR_LIMIT), (-LLR_LIMIT, GIVEN_BACK_LLR - LLR_LIMIT)):
-        assert voice_in_noise.llr(Listening(llr=found), quality(9.0), TEMPLATE, TEMPLATE) == expected
-    assert math.isnan(voice_in_noise.llr(Listening(llr=math.nan), quality(9.0), TEMPLATE, TEMPLATE))
+        assert in_noise.llr(Listening(llr=found), quality(9.0), TEMPLATE, TEMPLATE) == expected
+    assert math.isnan(in_noise.llr(Listening(llr=math.nan), quality(9.0), TEMPLATE, TEMPLATE))

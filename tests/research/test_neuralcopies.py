@@ -11,8 +11,8 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 
 import torch
 
-from quantize.train.attacks import neuralcopies
-from quantize.train.attacks.neuralcopies import (
+from research.attacks import neuralcopies
+from research.attacks.neuralcopies import (
     HOP,
     LATENT,
     Decoder,

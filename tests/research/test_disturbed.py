@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence, JudgeError, Timings
-from quantize.evaluate.door import disturbed
-from quantize.evaluate.door.disturbances import PAUSE_S, Said, dice_of, pause
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import Recording
+from research.trials import disturbed, sounds
+from research.trials.disturbances import PAUSE_S, Said, dice_of, pause
 from tests.device.conftest import models as models
 from tests.speech import Reading
 
@@ -94,3 +94,15 @@ def test_the_command_plays_a_few_to_their_end(
     assert (hesitant["without"][disturbed.IN][0], hesitant["with"][disturbed.IN][0]) == (0, 1)
     buzz = people["mains buzz -20 dB"]
     assert (buzz["without"][disturbed.ATTACKER][0], buzz["with"][disturbed.AGAIN][0]) == (1, 1)
+
+
+def test_coughs_are_short_noise_that_bursts_out_and_dies_away() -> None:
+    for seed in range(20):
+        made = sounds.coughs(np.random.default_rng(seed), 1)
+        assert made.dtype == np.float32
+        assert 0.12 * 16_000 < len(made) < 0.5 * 16_000
+        assert np.abs(made).max() <= 1.0
+        level = np.sqrt(np.square(made[: len(made) // 320 * 320].reshape(-1, 320)).mean(axis=1))
+        assert level[:4].max() > 0.5 * level.max()
+        assert level[-1] < 0.5 * level.max()
+    assert len(sounds.coughs(np.random.default_rng(1), 3)) > 0.4 * 16_000

@@ -1,4 +1,4 @@
-"""A unit that is told to stop stops, also where Python drops what the signal raised."""
+"""A service that is told to stop stops, also where Python drops what the signal raised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from device.commands.run import Terminated
+from sync.service.terminated import Terminated
 
 
 class AskedToStopWhileTakenDown:
@@ -19,8 +19,8 @@ class AskedToStopWhileTakenDown:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_that_came_while_an_object_was_taken_down_is_seen_at_the_next_look() -> None:
-    terminated = Terminated()
-    before = signal.signal(signal.SIGTERM, terminated)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    terminated = Terminated.heeded()
     try:
         terminated.look()
         going = AskedToStopWhileTakenDown()
@@ -29,4 +29,5 @@ def test_a_stop_that_came_while_an_object_was_taken_down_is_seen_at_the_next_loo
         with pytest.raises(KeyboardInterrupt):
             terminated.look()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,9 +11,9 @@ import soundfile
 from device.liveness.condition import Conditions
 from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
-from quantize.evaluate.checks.conditions import in_noise, recordings, telephone, verdict
 from quantize.evaluate.checks.opened import open_spoof
 from quantize.playback import rms
+from research.trials.conditions import in_noise, recordings, telephone, verdict
 
 PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")
 RATE_HZ = 16_000

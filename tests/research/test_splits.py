@@ -12,7 +12,7 @@ pytest.importorskip("rich")
 import numpy as np
 
 from quantize.train.speech.corpus import FAMILIES, HELD_VOICES, Item, family
-from quantize.train.speech.splits import FOLDS, Fold, calibration, held_out, training
+from research.detector.splits import FOLDS, Fold, calibration, held_out, training
 
 PAGES = ("hierspeech_demo", "styletts2_demo", "freevc_demo", "dddmvc_demo", "tortoise", "speecht5")
 CORPORA = ("an4", "so762", "libri")
