@@ -43,7 +43,7 @@ from quantize.train.speech.scoring import eer
 from research.spoof.conditions import ROWS, Door, drawn, llrs, unheard
 
 CORPORA = ("an4", "so762", "indian_english")
-BARS_LLR = (0.0, 0.5, 1.0, 1.2, 1.5, 2.0)
+BARS_LLR = (0.0, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 2.3)
 ROUNDS = 500
 CERTAIN_LLR = 99.0
 QUALITY = Quality(speech_s=3.0, snr_db=30.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=8_000.0)
