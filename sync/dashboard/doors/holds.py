@@ -140,7 +140,7 @@ def drop_plan(
     """Remove a weekly hold and end those it has asked for. Raises RefusedError."""
     mine = (weekly_holds.c.id == number, weekly_holds.c.unit == unit, weekly_holds.c.door == door)
     with store.transaction() as db:
-        take_turn(db, Turn.HOLDS)  # whoever asks for the next half day has asked, or sees that it is removed
+        take_turn(db, Turn.HOLDS)  # what asks for the next half day has asked, or sees that it is removed
         done = sa.update(weekly_holds).where(*mine, weekly_holds.c.removed_ms.is_(None))
         if db.execute(done.values(removed_ms=now_ms)).rowcount != 1:
             raise RefusedError("There is no such weekly hold.", 404)

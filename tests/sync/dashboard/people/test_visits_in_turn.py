@@ -57,7 +57,7 @@ def last_told(hospital: Hospital) -> list[tuple[int, int | None]]:
     return [(json.loads(row.arguments)["ends_ms"], row.kept) for row in rows]
 
 
-def test_whoever_repeats_a_visit_never_tells_an_end_that_was_changed_meanwhile(hospital: Hospital) -> None:
+def test_who_repeats_a_visit_never_tells_an_end_that_was_changed_meanwhile(hospital: Hospital) -> None:
     store, signer, number = hospital.store, hospital.signer, begun(hospital)
     later_ms = hospital.now_ms() + DAY_MS + 1  # nobody has answered: all are to be told again
 
