@@ -78,7 +78,8 @@ class Hearing:
 
     def said(self, path: Path) -> dict[str, object]:
         """What is heard of a clip that is played. On a busy machine blocks of it are lost, and it is refused
-        or not heard at all: then it is played again."""
+        or not heard at all: then it is played again.
+        """
         told: list[dict[str, object]] = []
         for _ in range(TRIES):
             self._server.play(path)
