@@ -320,6 +320,28 @@ while header := sys.stdin.buffer.read(4):
     assert len([record for record in caplog.records if "no tones" in record.message]) == 1
 
 
+def test_a_process_that_does_not_take_what_it_is_to_play_has_hung(card: Card) -> None:
+    process = card("time.sleep(3600)")()
+    ended = Timer(60.0, process.kill)  # so that a wait without an end is told, too
+    ended.start()
+    with pytest.raises(AudioDeviceLostError, match="hangs; it is started again"):
+        process.send(b"{}\n" + bytes(1 << 20))
+    ended.cancel()
+    process.close()
+
+
+def test_a_loudspeaker_that_hangs_is_tried_with_no_further_tone_when_it_is_closed(card: Card) -> None:
+    tries = []
+    start = card("tell(b'o', b'{}')\ntime.sleep(3600)\n")
+    speaker = Loudspeaker(lambda: (tries.append(1), start())[1])
+    speaker(np.zeros(1_600, np.int16))
+    wait_until(lambda: len(tries) == 1)
+    for _ in range(3):
+        speaker(np.zeros(1_600, np.int16))
+    speaker.close()
+    assert len(tries) == 1
+
+
 def test_a_message_of_any_length_is_refused(card: Card) -> None:
     process = card("tell(b's' + struct.pack('<I', 1 << 31), b'')\ntime.sleep(60)\n")()
     process.ask(do="capture")
