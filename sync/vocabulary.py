@@ -63,6 +63,7 @@ UNIT_EVENTS = frozenset(
         "SUCCESSOR_HEARD",
         "SUCCESSOR_READY",
         "SUCCESSOR_DROPPED",
+        "VOICE_OFTEN_REFUSED",
         "LOG_ROTATED",
         "FAULT",
     }
@@ -182,6 +183,7 @@ UNIT_REASONS = frozenset(
         "rules_refused",
         "voices_differ",
         "well_inside",
+        "enrol_again",
         "command_expired",
         "command_failed",
         "command_interrupted",

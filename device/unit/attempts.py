@@ -19,6 +19,7 @@ from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.feedback.display import Display
 from device.unit.assembly import Unit
+from device.unit.enrol_again import asked_to_enrol
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 
@@ -110,7 +111,7 @@ def served(
         values, uid = made.evidence.print_values, _uid(who) or ""
         unit.prints.leave(sequence, decision.outcome, values)
         unit.bouts.note(decision.outcome, values, door_name, uid, unit.clock().monotonic_s)
-    return made
+    return replace(made, decision=asked_to_enrol(unit, decision))
 
 
 def listened_on(unit: Unit, made: Attempt) -> None:

@@ -17,6 +17,7 @@ from datetime import datetime
 from device.background import Background
 from device.errors import DeviceError
 from device.unit.assembly import Unit
+from device.unit.enrol_again import today
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 
@@ -142,6 +143,7 @@ class Upkeep(Background):
         try:
             if not vault.status().damaged:
                 controller.keep_only({*vault.uids(), *controller.rules.people})
+            controller.drop_voice_refusals(today(self._unit))
         except DeviceError as err:
             log.error("attempts of people who are not known here are still remembered: %s", err)
 

@@ -114,6 +114,11 @@ class Vault:
             self._ledger.refresh()
             return {self._names.uid(row): row.version for row in self._ledger.rows()}
 
+    def version(self, uid: str) -> int:
+        """How often `uid` was enrolled here. Raises NotEnrolledError, RecordDamagedError."""
+        with self._ledger.lock:
+            return self._row_of(uid).version
+
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
 
