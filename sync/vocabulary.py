@@ -64,6 +64,8 @@ UNIT_EVENTS = frozenset(
         "SUCCESSOR_READY",
         "SUCCESSOR_DROPPED",
         "VOICE_OFTEN_REFUSED",
+        "VOICE_FOLLOWED",
+        "VOICE_FOLLOWS_DROPPED",
         "LOG_ROTATED",
         "FAULT",
     }
@@ -184,6 +186,7 @@ UNIT_REASONS = frozenset(
         "voices_differ",
         "well_inside",
         "enrol_again",
+        "follows_no_more",
         "command_expired",
         "command_failed",
         "command_interrupted",

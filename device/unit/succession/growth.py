@@ -7,8 +7,8 @@ import logging
 from device.errors import DeviceError
 from device.unit.assembly import Unit
 from device.unit.attempts import Attempt
-from device.unit.enrol_again import today
 from device.unit.succession.rule import Step, well_inside, with_another
+from device.unit.voices.enrol_again import today
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 

@@ -31,8 +31,8 @@ from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.audit import AuditTrail, EventContext
-from device.unit.enrol_again import KIND, asked_to_enrol, of_the_voice_alone, today
 from device.unit.enrolment import enrol, named
+from device.unit.voices.enrol_again import KIND, asked_to_enrol, of_the_voice_alone, today
 from sync.events import AuditEvent, Record, pseudonym
 from sync.outbox import Outbox, OutboxError
 from tests.device.door.plain_door import PlainDoor
