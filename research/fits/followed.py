@@ -51,9 +51,11 @@ KINDS = {"clean": 1, "near": 1, "far": 1, "babble": 1, "ward": 1}
 ENROL = (3, 5)
 """By how many phrases, the first by path."""
 SNR_DB = 15.0
-COUNTS = (0, 1, 2, 3, 4)
+COUNTS = (0, 1, 3)
 """So many attempts at the door are kept."""
-WAYS = ((-2.0, 2.0), (-2.5, 2.0), (FOLLOWED_LLR, RAISES_LLR), (-3.5, 2.0), (-3.0, 99.0))
+ELSEWHERE = "near"
+"""Where was kept what is also judged by attempts in the other places."""
+WAYS = ((-3.0, 2.0), (-3.5, 2.0), (FOLLOWED_LLR, RAISES_LLR), (-4.5, 2.0), (-4.0, 99.0))
 """(added to the LLR against what is followed, most that it raises)."""
 DAYS, FORCED, CLOSEST = 30, (1, 3, 30), 5
 BOOTSTRAPS = 2_000
@@ -194,6 +196,8 @@ class Doors:
             who: owner for who, (_, said) in people.items() if (owner := _owner(said, phrases)) is not None
         }
         self.knocks = {who: _knocks(said, min(ENROL)) for who, (_, said) in people.items()}
+        self._enrolled: dict[tuple[str, int], float] = {}
+        self._references: dict[tuple[str, str, tuple[int, ...]], Embedding] = {}
 
     def kept(self, owner: Owner, kind: str) -> list[int]:
         """Which knocks would be kept: well inside by the enrolled voiceprint alone."""
@@ -226,28 +230,40 @@ class Doors:
         self, who: str, owner: Owner, kind: str, kept: Sequence[int], knock: tuple[Embedding, Quality]
     ) -> Trial:
         heard, quality = knock
-        enrolled = at_the_door.llr(self.model, quality, heard, owner.voice)
+        key = who, id(heard)
+        if key not in self._enrolled:
+            self._enrolled[key] = at_the_door.llr(self.model, quality, heard, owner.voice)
         if not kept:
-            return Trial(who, enrolled, float("nan"))
-        mean = np.mean([owner.knocks[kind][at][0] for at in kept], axis=0)
-        return Trial(who, enrolled, in_noise.llr(self.model, quality, heard, mean / np.linalg.norm(mean)))
+            return Trial(who, self._enrolled[key], float("nan"))
+        among = who, kind, tuple(kept)
+        if among not in self._references:
+            mean = np.mean([owner.knocks[kind][at][0] for at in kept], axis=0)
+            self._references[among] = mean / np.linalg.norm(mean)
+        followed_llr = in_noise.llr(self.model, quality, heard, self._references[among])
+        return Trial(who, self._enrolled[key], followed_llr)
 
     def walked(self, kind: str, forced: int, histories: int, dice: np.random.Generator) -> list[Walk]:
         """Histories of DAYS days at one door: on `forced` of them one of the five closest strangers is let
         in, whatever the door says, on the others its owner; and what the stranger is worth afterwards."""
-        found = []
+        found, nearest = [], dict[str, list[str]]()
         owners = [who for who, owner in self.owners.items() if len(owner.knocks[kind]) >= LEAST]
         for _ in range(histories):
             who = owners[int(dice.integers(len(owners)))]
             owner = self.owners[who]
-            closest = sorted(
-                (
-                    u
-                    for u in self.knocks
-                    if u != who and self.corpora[u] == self.corpora[who] and self.knocks[u][kind]
-                ),
-                key=lambda u: -max(self.model.llr(h, owner.voice.vector) for h, _ in self.knocks[u][kind]),
-            )[:CLOSEST]
+            closest = (
+                nearest.get(who)
+                or sorted(
+                    (
+                        u
+                        for u in self.knocks
+                        if u != who and self.corpora[u] == self.corpora[who] and self.knocks[u][kind]
+                    ),
+                    key=lambda u: (
+                        -max(self.model.llr(h, owner.voice.vector) for h, _ in self.knocks[u][kind])
+                    ),
+                )[:CLOSEST]
+            )
+            nearest[who] = closest
             if not closest:
                 continue
             stranger = self.knocks[closest[int(dice.integers(len(closest)))]][kind]
@@ -331,14 +347,13 @@ def judged(doors: Doors) -> Iterator[str]:
             every[0].extend(own)
             every[1].extend(others)
             yield _line(f"{count} kept, {kind}", own, others)
-            for another in KINDS:
-                if count and another not in (kind, "clean"):
-                    own, others = doors.trials(another, kind, count)
-                    elsewhere[0].extend(own)
-                    elsewhere[1].extend(others)
+            if count and kind != ELSEWHERE:
+                own, others = doors.trials(ELSEWHERE, kind, count)
+                elsewhere[0].extend(own)
+                elsewhere[1].extend(others)
         yield _line(f"{count} kept, all", *every)
         if count:
-            yield _line(f"{count} kept in another place, all", *elsewhere)
+            yield _line(f"{count} kept, {ELSEWHERE}, and judged elsewhere", *elsewhere)
 
 
 def _line(name: str, own: Sequence[Trial], others: Sequence[Trial]) -> str:

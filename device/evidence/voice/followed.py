@@ -24,7 +24,7 @@ LEAST, MOST = 3, 5
 """Utterances: fewer are no reference, more are not kept."""
 NEAR_LLR = 5.0
 """Of each against the enrolled voiceprint: 2 above what opens a door of level `standard`."""
-FOLLOWED_LLR = -3.0
+FOLLOWED_LLR = -4.0
 """Added to the LLR against what is followed: strangers in the same place are more like it, too."""
 RAISES_LLR = 2.0
 """What is followed raises no score by more: who is so far below a door's threshold stays outside it."""

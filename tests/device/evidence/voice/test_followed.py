@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from device.audio.utterance import Quality
+from device.evidence.enrolled import HeardVoice
+from device.evidence.judge import Judge
 from device.evidence.voice.at_the_door import DOOR_LLR
 from device.evidence.voice.followed import (
     FOLLOWED_LLR,
@@ -21,6 +23,7 @@ from device.evidence.voice.followed import (
 )
 from device.evidence.voice.held import Voice
 from device.evidence.voice.in_noise import FITTED_ON, GIVEN_BACK_LLR
+from tests.device.evidence.test_judge import Steady, utterance
 
 SIZE, SCALE, OFFSET = 192, 32.3069, -14.5706
 QUIET = Quality(3.0, 30.0, 0.0, -20.0, 7000.0)
@@ -108,3 +111,47 @@ def test_what_is_no_number_and_another_speaker_model_change_nothing() -> None:
     assert math.isnan(raised(SPEAKER, QUIET, axis(0), voice(*ROWS), math.nan))
     assert raised(Other(), QUIET, beside(0.7), voice(*ROWS), 1.0) == 1.0
     assert raised(SPEAKER, QUIET, axis(0) * np.float32(np.nan), voice(*ROWS), 1.0) == 1.0
+
+
+class Hears(Speaker):
+    """Hears one and the same voice in everything, and keeps what it gave out."""
+
+    def __init__(self, heard: Embedding) -> None:
+        self.heard = heard
+        self.given: list[Embedding] = []
+
+    def embed(self, wave: np.ndarray) -> Embedding:
+        self.given.append(self.heard.copy())
+        return self.given[-1]
+
+    def template(self, embeddings: object) -> Embedding:
+        raise AssertionError("nobody enrols here")
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_judge_raises_by_it_and_hands_the_voice_out_where_it_is_wanted(wanted: bool) -> None:
+    probe = beside((1.5 - OFFSET) / SCALE)
+    alike = [beside(0.7), beside(0.7, 1), beside(0.71)]
+    model = Hears(probe)
+    judge = Judge(Steady(), model, Steady())
+    try:
+        plain = judge(utterance(), "one two", replace(voice(), follows=wanted))
+        found = judge(utterance(), "one two", replace(voice(*alike), follows=wanted))
+    finally:
+        judge.close()
+    assert plain.speaker_llr is not None
+    assert found.speaker_llr is not None
+    assert plain.speaker_llr == pytest.approx(1.5, abs=0.01)
+    assert found.speaker_llr == pytest.approx(1.5 + RAISES_LLR, abs=0.01)
+    assert not any(given.any() for given in model.given), "probes are overwritten"
+    assert (found.voice is not None) is wanted
+    if found.voice is not None:
+        assert found.voice.model == FITTED_ON
+        taken = found.voice.take()
+        assert taken is not None
+        assert np.array_equal(taken, probe)
+        assert found.voice.take() is None, "once"
+        held = HeardVoice(taken, FITTED_ON)
+        held.drop()
+        assert not taken.any(), "overwritten"
+        assert held.take() is None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from device.access.decision import Decision, Outcome
 from device.access.voices import claimed
 from device.audio import FileSource
 from device.cli import cli
+from device.secure_store import Vault
 from device.settings import Settings
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
@@ -108,18 +110,24 @@ def test_by_rule_it_keeps_nothing(unit: Unit, reader: list[Reading], days: Days)
     assert (unit.store.vault.followed(), events(unit)) == ({}, [])
 
 
-def test_a_log_that_takes_nothing_leaves_the_voiceprint_as_it_was(
-    unit: Unit, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = unit.log.append
+class Full:
+    """A trail whose log takes no event of one kind; all else stays real."""
 
-    def full(event: AuditEvent, **named: object) -> object:
-        if event.kind == following.KEPT:
+    def __init__(self, unit: Unit, kind: str) -> None:
+        self.unit, self.kind = unit, kind
+
+    def note(self, kind: str, *args: object, **named: object) -> None:
+        if kind == self.kind:
             raise OutboxError("full")
-        return write(event, **named)  # type: ignore[arg-type]
+        self.unit.trail.note(kind, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(unit.log, "append", full)
-    assert attempt(unit, reader[4]).outcome is Outcome.GRANTED
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.unit.trail, name)
+
+
+def test_a_log_that_takes_nothing_leaves_the_voiceprint_as_it_was(unit: Unit, reader: list[Reading]) -> None:
+    full = replace(unit, trail=Full(unit, following.KEPT))  # type: ignore[arg-type]
+    assert attempt(full, reader[4]).outcome is Outcome.GRANTED
     assert unit.store.vault.followed() == {}
 
 
@@ -127,16 +135,25 @@ class CutError(BaseException):
     """The power goes."""
 
 
-def test_a_power_cut_between_event_and_vault_leaves_an_event_too_many_and_no_more(
-    unit: Unit, reader: list[Reading], monkeypatch: pytest.MonkeyPatch, days: Days
-) -> None:
-    def cut(*_: object) -> None:
+class Cut:
+    """A vault before whose change the power goes; all else stays real."""
+
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+
+    def follow(self, *_: object) -> None:
         raise CutError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(unit.store.vault, "follow", cut)
-        with pytest.raises(CutError):
-            attempt(unit, reader[4])
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.vault, name)
+
+
+def test_a_power_cut_between_event_and_vault_leaves_an_event_too_many_and_no_more(
+    unit: Unit, reader: list[Reading], days: Days
+) -> None:
+    store = SimpleNamespace(vault=Cut(unit.store.vault))
+    with pytest.raises(CutError):
+        attempt(replace(unit, store=store), reader[4])  # type: ignore[arg-type]
     assert [one.kind for one in events(unit)] == ["VOICE_FOLLOWED"]
     assert unit.store.vault.followed() == {}
     days.passed += 1

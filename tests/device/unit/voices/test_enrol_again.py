@@ -177,11 +177,15 @@ def test_who_enrolled_anew_or_was_forgotten_is_not_asked(door: Door) -> None:
     assert door.history.voice_refusals(UID) is None
 
 
-def test_a_log_that_takes_nothing_changes_no_decision(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
+class Full:
+    """A trail whose log takes nothing."""
+
+    def note(self, *_: object, **__: object) -> None:
         raise OutboxError("full")
 
-    monkeypatch.setattr(door.log, "append", full)
+
+def test_a_log_that_takes_nothing_changes_no_decision(door: Door) -> None:
+    door.trail = cast(AuditTrail, Full())
     for _ in range(3):
         assert door.decides(OTHER_VOICE) == decided(OTHER_VOICE)
 
