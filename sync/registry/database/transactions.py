@@ -25,6 +25,7 @@ class Turn(IntEnum):
     INCIDENTS = 7216357
     HOLDS = 7216358
     CAMPAIGNS = 7216359
+    VISITS = 7216360
 
 
 def take_turn(db: Connection, turn: Turn) -> None:
