@@ -10,7 +10,6 @@ noises, loudspeakers and codecs, so that only the joins tell them apart.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 from datetime import UTC, datetime
@@ -22,21 +21,22 @@ from torch import nn
 from torch.nn import functional
 
 import device.liveness
-from device.liveness.join_pictures import repeats
-from device.liveness.joins import REPEAT_FROM, JoinNetwork, summaries
+from device.liveness.joins import JoinNetwork
 from quantize.evaluate.figures.calibrate import fit
 from research.joins.batches import batch
-from research.joins.further import further, packed
+from research.joins.further import between, further, packed
+from research.joins.judged import SETS, evidence, judged
 from research.joins.network import Network
-from research.joins.spliced import VOICES, WARD, Example, beside_sounds, examples
+from research.joins.spliced import VOICES, WARD, Example, beside_sounds, calibrates, examples, more
+from research.joins.varied import EACH, varied
 from sync.plain_file import plain_text
 
 BATCH, EPOCHS, RATE, DECAY = 24, 5, 3e-3, 2e-2
 FURTHER_EPOCHS = 2.5
+SHARE = 0.5
+"""Of what the last examples taught; the rest is as it was before them."""
 JOIN_COUNTS = 8.0
 """A frame at a join against one that is at none."""
-CALIBRATES = 5
-"""Every so manieth person of the fitting half."""
 
 
 def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
@@ -79,28 +79,15 @@ def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
     return JoinNetwork.from_bytes(packed(net.parts(mean, scale)))
 
 
-def calibrates(person: str) -> bool:
-    return hashlib.sha256(f"joins {person}".encode()).digest()[0] % CALIBRATES == 0
-
-
-def _evidence(network: JoinNetwork, pictures: np.ndarray) -> np.ndarray:
-    """(what is pooled, the highest frames, what is repeated), each higher for a splice."""
-    found = network.of_pictures(pictures)
-    highest = summaries(found.frames)
-    repeated = max(0.0, repeats(pictures) - REPEAT_FROM)
-    pooled = -found.score - highest @ network.peaks - network.repeated[0] * repeated
-    return np.array([pooled, *highest, repeated])
-
-
-def write(out: Path, network: JoinNetwork, judged: list[Example]) -> None:
+def write(out: Path, network: JoinNetwork, kept: list[Example]) -> None:
     """The network into joins.npz, its map to an LLR into weights.toml.
 
     How much the highest frames and a repetition count beside what is pooled, and the map, are fitted on
     people whom the network has not heard: alone with those whom it has, it trusts what is pooled too much.
     """
-    judged = [one for one in judged if one.spliced or one.kind in ("person", "pauses")]
-    scores = -np.array([_evidence(network, one.pictures.astype(np.float32)) for one in judged])
-    spliced = np.array([one.spliced for one in judged])
+    kept = [one for one in kept if one.spliced or one.kind in ("person", "pauses")]
+    scores = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in kept])
+    spliced = np.array([one.spliced for one in kept])
     line = fit(scores[~spliced], scores[spliced], prior=0.5)
     scale, offset = float(line.weights[0]), float(line.offset)
     beside = (line.weights[1:] / scale).astype(np.float16)
@@ -135,6 +122,9 @@ def main() -> None:
     parser.add_argument(
         "--beside", type=int, default=5_000, help="examples beside voices, and as many in wards"
     )
+    parser.add_argument(
+        "--each", type=int, default=EACH, help="examples of more kinds for each of their seeds"
+    )
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(device.liveness.__file__).parent)
@@ -144,9 +134,18 @@ def main() -> None:
     beside = [
         one for kind in (VOICES, WARD) for one in beside_sounds(args.data, args.work, kind, args.beside)
     ]
-    _say(f"{len(usual)} examples, and {len(beside)} beside voices and sounds of a ward")
     taught = [one for one in usual if not calibrates(one.person)]
     loud = [one for one in beside if not calibrates(one.person)]
-    network = train(taught, args.epochs)
-    network = further(network, loud + taught[::2], FURTHER_EPOCHS)
-    write(args.out, network, [one for one in (*usual, *beside) if calibrates(one.person)])
+    _say(f"{len(taught)} examples, and {len(loud)} beside voices and sounds of a ward")
+    first = further(train(taught, args.epochs), loud + taught[::2], FURTHER_EPOCHS)
+    del usual, beside, taught, loud
+    others = varied(args.data, args.work, _trains, args.each)
+    same = more(args.data, args.work, _trains)
+    _say(f"{len(others)} examples of more kinds, and {len(same)} more of the same")
+    second = further(first, [*others, *same, *same], 1.0)
+    network = between(first, second, SHARE)
+    write(args.out, network, [one for kind in SETS for one in judged(args.data, args.work, kind)])
+
+
+def _trains(person: str) -> bool:
+    return not calibrates(person)

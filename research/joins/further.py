@@ -15,12 +15,12 @@ from research.joins.batches import batch
 from research.joins.network import summaries
 from research.joins.spliced import Example
 
-BATCH, RATE, DECAY = 24, 1.5e-3, 1e-2
+BATCH, RATE, DECAY = 32, 1.5e-3, 1e-2
 JOIN_COUNTS, FRAMES_COUNT = 4.0, 2.0
 NOT_LEARNT = ("mean", "scale", "repeated")
 
 
-class _Taps(torch.autograd.Function):
+class Taps(torch.autograd.Function):
     """Each channel's own convolution over time; a third of the time that torch takes for one with gaps."""
 
     @staticmethod
@@ -71,7 +71,7 @@ class Folded(nn.Module):
                 spread = ((seen - mean[:, None]) ** 2 * inside).sum(1) / frames
                 about_all = torch.cat([mean, (spread + 1e-4).sqrt()], 1)
                 seen = (seen + (about_all @ self.overview + self.overview_bias)[:, None]) * inside
-            mixed = _Taps.apply(seen, self.taps[block], apart)
+            mixed = Taps.apply(seen, self.taps[block], apart)
             mixed = functional.linear(mixed, self.mixes[block].T, self.mix_biases[block])
             seen = (seen + functional.relu(mixed)) * inside
         logits = seen @ self.frame + self.frame_bias
@@ -127,6 +127,19 @@ def further(base: JoinNetwork, chosen: list[Example], epochs: float, seed: int =
         for name in base.__slots__
     }
     return JoinNetwork.from_bytes(packed(parts))
+
+
+def between(first: JoinNetwork, second: JoinNetwork, share: float) -> JoinNetwork:
+    """The mean of a network and of what it became, `share` of it the latter: better than either
+    (Wortsman et al. 2022)."""
+    return JoinNetwork.from_bytes(
+        packed(
+            {
+                name: (1 - share) * getattr(first, name) + share * getattr(second, name)
+                for name in first.__slots__
+            }
+        )
+    )
 
 
 def packed(parts: dict[str, np.ndarray]) -> bytes:

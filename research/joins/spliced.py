@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +41,13 @@ LONGEST_S = 8
 # What is coded again comes as everything does, in `Corpus.heard`.
 ODDS = {ENERGY: 0.2, BORDERS: 0.16, FADED: 0.2, HIDDEN: 0.18, PLAYED: 0.26}
 NOT_SPEAKERS = ("conversation", "digits8k")
+CALIBRATES = 5
+"""Every so manieth person of the fitting half."""
 TALKERS, BESIDE = 4, 0.8
 """So many other people talk where somebody is heard beside voices; so many are, where that is asked for."""
 VOICES, WARD = "voices", "ward"
+MORE = {61: ("", 4_000), 62: ("", 2_000), 63: (VOICES, 2_500), 64: (WARD, 2_500)}
+"""By seed: beside what, and how many."""
 MOUTH = Loudspeaker(50.0, 7_900.0, 1, (), 0.05)
 
 
@@ -209,6 +215,11 @@ def example_of(wave, joins_s, person, kind, dice) -> Example:
     return Example(features(wave).astype(np.float16), inside, person, kind)
 
 
+def calibrates(person: str) -> bool:
+    """Whether somebody of the fitting half trains nothing, and is kept for calibration."""
+    return hashlib.sha256(f"joins {person}".encode()).digest()[0] % CALIBRATES == 0
+
+
 def _many(data, work, seed, count, edits, beside=""):
     corpus, dice = Corpus(data, work, beside), np.random.default_rng(seed)
     return [corpus.example(dice, edits) for _ in range(count)]
@@ -228,3 +239,14 @@ def beside_sounds(data: Path, work: Path, beside: str, count: int) -> list[Examp
     """Examples beside VOICES or the sounds of a WARD."""
     first = {VOICES: 41, WARD: 43}[beside]
     return [one for seed in (first, first + 1) for one in _many(data, work, seed, count // 2, 0.0, beside)]
+
+
+def more(data: Path, work: Path, wanted: Callable[[str], bool]) -> list[Example]:
+    """Further examples of the same kinds, of the people wanted: MORE."""
+    found = []
+    for seed, (beside, count) in MORE.items():
+        corpus, dice = Corpus(data, work, beside), np.random.default_rng(seed)
+        corpus.names = [name for name in corpus.names if wanted(name)]
+        corpus.machines = [path for path in corpus.machines if wanted(path)]
+        found += [corpus.example(dice) for _ in range(count)]
+    return found

@@ -9,12 +9,11 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ, Wave
@@ -29,6 +28,7 @@ from quantize.evaluate.recordings.splicing import (
     with_pauses,
 )
 from quantize.playback import CODECS, coded, rms
+from research.joins.hearing import coloured, convolved, fill, handled, played
 from research.joins.spliced import LONGEST_S, Corpus, Example, example_of
 
 STYLE_ODDS = {"digits": 0.25, "codes": 0.45, "words": 0.3}
@@ -40,7 +40,8 @@ TAIL_S = 1.2
 TALKS = 240
 """Mixtures of people who talk, made once."""
 TEMPO = (0.87, 1.15)
-FIRST_SEED, EACH = 101, 1_000
+SEEDS = (*range(101, 131), *range(132, 151, 2))
+TALKS_SEED, EACH = 100, 1_000
 """One seed names so many examples."""
 
 
@@ -75,7 +76,7 @@ class Varied:
             for path in corpus.rooms
             if Path(path).name.startswith(REAL_ROOMS)
         ]
-        dice = np.random.default_rng(FIRST_SEED - 1)
+        dice = np.random.default_rng(TALKS_SEED)
         self.talks = [self._talk(dice) for _ in range(TALKS)]
 
     def example(self, dice: np.random.Generator) -> Example:
@@ -93,7 +94,7 @@ class Varied:
                 speed = float(dice.uniform(*TEMPO))
                 wave = soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ).astype(np.float32)
                 joins = [at / speed for at in joins]
-            wave = _handled(wave, dice)
+            wave = handled(wave, dice)
             wave, clock = self.heard(wave, dice)
             return example_of(wave, tuple(at / clock for at in joins), person, kind, dice)
         raise ValueError("nobody of these people can be pasted")
@@ -118,7 +119,7 @@ class Varied:
             return with_pauses(wave, dice), [], "pauses"
         if what < 0.4:  # what editing does that is no join
             tone = quietest(wave, float(dice.uniform(0.1, 0.3)))
-            edges = [_fill(int(dice.integers(3)), tone, dice.uniform(0.05, 0.4), dice) for _ in range(2)]
+            edges = [fill(int(dice.integers(3)), tone, dice.uniform(0.05, 0.4), dice) for _ in range(2)]
             wave = np.concatenate([edges[0], wave, edges[1]])
         return wave, [], "person"
 
@@ -146,13 +147,13 @@ class Varied:
         what = dice.random()
         if what < 0.3:
             clock = float(dice.uniform(0.99, 1.01))
-            wave = _played(wave, dice)
+            wave = played(wave, dice)
             if dice.random() < 0.5:
                 wave = soxr.resample(wave, SAMPLE_RATE_HZ * clock, SAMPLE_RATE_HZ).astype(np.float32)
             else:
                 clock = 1.0
         if what < 0.65:
-            wave = _convolved(wave, self._room(dice))
+            wave = convolved(wave, self._room(dice))
         if dice.random() < 0.75:
             noise, (low, high) = self._beside(len(wave), dice)
             below = 10 ** (-dice.uniform(low, high) / 20)
@@ -209,7 +210,7 @@ class Varied:
             wave = theirs[int(dice.integers(len(theirs)))].wave
             wave = np.resize(np.roll(wave, int(dice.integers(len(wave)))), length)
             said += wave * np.float32(dice.uniform(0.5, 1.0) / max(rms(wave), 1e-6))
-        return _convolved(said, self._room(dice))[:length] if dice.random() < 0.8 else said
+        return convolved(said, self._room(dice))[:length] if dice.random() < 0.8 else said
 
 
 def _chosen(parts: Sequence[Piece], count: int, dice) -> list[Piece]:
@@ -280,7 +281,7 @@ def _paste(sources: Sequence[Source], chosen: Sequence[Piece], how: Cut, dice) -
     edge_s = float(dice.uniform(0.1, 0.4))
     filling = 2 if how.tone == 1 else how.tone  # what lies below everything comes at the end
     quiet = 0 if how.tone == 1 else 1
-    wave = _fill(filling * quiet, tone, edge_s, dice)
+    wave = fill(filling * quiet, tone, edge_s, dice)
     joins: list[float] = []
     fade = round(how.fade_s * SAMPLE_RATE_HZ)
     for number, (cut, level) in enumerate(zip(cuts, loud, strict=True)):
@@ -291,7 +292,7 @@ def _paste(sources: Sequence[Source], chosen: Sequence[Piece], how: Cut, dice) -
             ramp = _ramp(over, how.shape)
             cut[:over] *= ramp
             cut[-over:] *= ramp[::-1]
-        gap = _fill(filling * quiet, tone, dice.uniform(*how.gap_s) if how.gap_s[1] else 0.0, dice)
+        gap = fill(filling * quiet, tone, dice.uniform(*how.gap_s) if how.gap_s[1] else 0.0, dice)
         if number and len(gap):
             joins.append((len(wave) + len(gap) / 2) / SAMPLE_RATE_HZ)
             wave = np.concatenate([wave, gap, cut])
@@ -301,9 +302,9 @@ def _paste(sources: Sequence[Source], chosen: Sequence[Piece], how: Cut, dice) -
             wave = np.concatenate([wave[: len(wave) - over], both, cut[over:]])
         else:
             wave = np.concatenate([wave, cut])
-    wave = np.concatenate([wave, _fill(filling * quiet, tone, edge_s, dice)])
+    wave = np.concatenate([wave, fill(filling * quiet, tone, edge_s, dice)])
     if how.tone == 1:
-        wave = wave + _fill(2, tone, len(wave) / SAMPLE_RATE_HZ, dice)[: len(wave)] * np.float32(
+        wave = wave + fill(2, tone, len(wave) / SAMPLE_RATE_HZ, dice)[: len(wave)] * np.float32(
             10 ** (dice.uniform(-3, 6) / 20)
         )
     return wave, joins
@@ -330,95 +331,11 @@ def _ramp(length: int, shape: int) -> Wave:
     return line if shape == 0 else np.sin(line * np.pi / 2) if shape == 1 else np.sin(line * np.pi / 2) ** 2
 
 
-def _fill(kind: int, tone: Wave, seconds: float, dice) -> Wave:
-    """Silence, room tone that is made, or a quiet moment over and over."""
-    length = round(seconds * SAMPLE_RATE_HZ)
-    if kind == 0 or length < 2:
-        return np.zeros(length, np.float32)
-    if kind == 3:
-        there_and_back = np.concatenate([tone, tone[::-1]])
-        return np.resize(np.roll(there_and_back, int(dice.integers(len(there_and_back)))), length)
-    size = 1 << max(9, (len(tone) - 1).bit_length())
-    shape = np.abs(scipy.fft.rfft((tone * np.hanning(len(tone))).astype(np.float32), size))
-    shape = np.sqrt(np.convolve(np.pad(shape**2, 4, mode="edge"), np.full(9, 1 / 9), "valid"))
-    whole = scipy.fft.next_fast_len(length, True)
-    spectrum = scipy.fft.rfft(dice.standard_normal(whole, np.float32))
-    spectrum *= np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, len(shape)), shape).astype(
-        np.float32
-    )
-    noise = scipy.fft.irfft(spectrum, whole)[:length]
-    return (noise * np.float32(rms(tone) / max(rms(noise), 1e-12))).astype(np.float32)
-
-
-def _handled(wave: Wave, dice) -> Wave:
-    """What recorders do to all of an answer: nothing, an equaliser, a compressor, a gate."""
-    what = dice.random()
-    if what < 0.15:
-        hz = np.linspace(0, SAMPLE_RATE_HZ / 2, 129)
-        gain_db = np.zeros(129)
-        for _ in range(3):
-            centre_hz, octaves = 100.0 * 2.0 ** dice.uniform(0.0, 6.2), dice.uniform(0.5, 1.5)
-            octaves_away = np.log2(np.maximum(hz, 20.0) / centre_hz) / octaves
-            gain_db += dice.normal(0.0, 4.0) * np.exp(-0.5 * octaves_away**2)
-        return _filtered(wave, hz, 10 ** (gain_db / 20))
-    if what < 0.35:
-        size = 160
-        frames = wave[: max(1, len(wave) // size) * size]
-        level = np.sqrt((frames.reshape(-1, min(size, len(frames))) ** 2).mean(axis=1) + 1e-10)
-        level = np.convolve(np.pad(level, 6, mode="edge"), np.full(13, 1 / 13), "valid")
-        loud = float(np.percentile(level, 90))
-        if what < 0.27:
-            gain = (np.maximum(level, 0.03 * loud) / loud) ** -float(dice.uniform(0.2, 0.5))
-        else:
-            gain = np.clip(level / (loud * 10 ** (-dice.uniform(26, 36) / 20)), dice.uniform(0.1, 0.6), 1.0)
-        times = np.arange(len(wave)) / size
-        return (wave * np.interp(times, np.arange(len(gain)) + 0.5, gain)).astype(np.float32)
-    return wave
-
-
-def _played(wave: Wave, dice) -> Wave:
-    """As it leaves one of many loudspeakers."""
-    drive = float(dice.uniform(0.3, 3.0))
-    level = wave / max(float(np.abs(wave).max()), 1e-9)
-    bent = np.tanh(drive * (level + 0.08 * drive * level**2)).astype(np.float32)
-    hz = np.linspace(0, SAMPLE_RATE_HZ / 2, 513)
-    power = 2 * int(dice.integers(1, 5))
-    low_hz, high_hz = dice.uniform(80, 600), dice.uniform(3_400, 7_900)
-    at_hz = np.maximum(hz, 1.0)
-    gain = 1.0 / np.sqrt((1 + (low_hz / at_hz) ** power) * (1 + (at_hz / high_hz) ** power))
-    for _ in range(int(dice.integers(1, 6))):
-        centre_hz, octaves = dice.uniform(300, 5_000), dice.uniform(0.2, 1.0)
-        gain *= 10 ** (dice.uniform(-9, 9) / 20 * np.exp(-0.5 * (np.log2(at_hz / centre_hz) / octaves) ** 2))
-    return _filtered(bent, hz, gain)
-
-
-def _filtered(wave: Wave, hz, gain) -> Wave:
-    size = scipy.fft.next_fast_len(len(wave) + 1_024, True)
-    spectrum = scipy.fft.rfft(wave, size)
-    axis = np.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum))
-    return scipy.fft.irfft(spectrum * np.interp(axis, hz, gain).astype(np.float32), size)[: len(wave)]
-
-
-def _convolved(wave: Wave, response: Wave) -> Wave:
-    length = len(wave) + len(response) - 1
-    size = scipy.fft.next_fast_len(length, True)
-    both = scipy.fft.rfft(wave, size) * scipy.fft.rfft(response, size)
-    return scipy.fft.irfft(both, size)[:length]
-
-
-def coloured(length: int, slope: float, dice: np.random.Generator) -> Wave:
-    """Steady noise (length,) whose amplitude falls with the frequency to this power: 0 white, 0.5 pink."""
-    size = scipy.fft.next_fast_len(max(2, length), True)
-    spectrum = scipy.fft.rfft(dice.standard_normal(size, np.float32))
-    spectrum *= (np.maximum(np.arange(len(spectrum)), 16.0) ** -slope).astype(np.float32)
-    return scipy.fft.irfft(spectrum, size)[:length]
-
-
-def varied(
-    data: Path, work: Path, seeds: Sequence[int], wanted: Callable[[str], bool], count: int = EACH
-) -> Iterator[list[Example]]:
-    """`count` examples of the people wanted, for each seed."""
+def varied(data: Path, work: Path, wanted: Callable[[str], bool], each: int = EACH) -> list[Example]:
+    """`each` examples of the people wanted, for every one of SEEDS."""
     maker = Varied(Corpus(data, work), wanted)
-    for seed in seeds:
+    found = []
+    for seed in SEEDS:
         dice = np.random.default_rng(seed)
-        yield [maker.example(dice) for _ in range(count)]
+        found += [maker.example(dice) for _ in range(each)]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,8 @@ from device.audio import AudioSettings, load_utterance
 from device.liveness.join_pictures import FEATURES, features
 from device.liveness.joins import LARGEST, JoinNetwork, shipped_network, speech_span
 from quantize.evaluate.recordings.splicing import Source
-from research.joins.further import Folded, further
+from research.joins.further import Folded, Taps, between, further
+from research.joins.judged import USUAL, llrs, other_half
 from research.joins.spliced import Example
 from research.joins.varied import Varied
 from tests.speech import Reading
@@ -89,12 +91,10 @@ def test_the_network_that_learns_hears_what_the_device_hears(reader: list[Readin
 
 
 def test_slopes_are_those_of_torch() -> None:
-    from research.joins.further import _Taps
-
     seen = torch.randn(2, 30, 8, dtype=torch.float64, requires_grad=True)
     taps = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
     for apart in (1, 4, 16):
-        assert torch.autograd.gradcheck(lambda a, b, d=apart: _Taps.apply(a, b, d), (seen, taps))
+        assert torch.autograd.gradcheck(lambda a, b, d=apart: Taps.apply(a, b, d), (seen, taps))
 
 
 def test_a_network_goes_on_learning_and_keeps_its_form(
@@ -106,3 +106,31 @@ def test_a_network_goes_on_learning_and_keeps_its_form(
     assert isinstance(taught, JoinNetwork)
     assert np.array_equal(taught.mean, base.mean.astype(np.float16).astype(np.float32))
     assert not np.array_equal(taught.mixes, base.mixes)
+
+
+def test_between_two_networks_lies_their_mean(reader: list[Reading], other_reader: list[Reading]) -> None:
+    base = shipped_network()
+    other = JoinNetwork(**{name: getattr(base, name) * np.float32(2.0) for name in base.__slots__})
+    mean = between(base, other, 0.25)
+    np.testing.assert_allclose(mean.mixes, base.mixes * 1.25, rtol=1e-3, atol=1e-6)
+
+
+def test_nobody_is_judged_by_a_map_that_was_fitted_on_them(
+    reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    some = drawn(corpus(reader, other_reader), 8, 60)
+    names = {False: "anne", True: "carol"}
+    assert [other_half(name) for name in names.values()] == [False, True]
+    sets = {USUAL: [replace(one, person=names[at % 2 == 1]) for at, one in enumerate(some)]}
+    first = llrs(shipped_network(), sets)[USUAL]
+    changed = {USUAL: [one for one in sets[USUAL] if one.person == "anne" or one.spliced or one.joins_s.size]}
+    changed[USUAL] += [replace(one, person="carol") for one in drawn(corpus(reader, other_reader), 9, 20)]
+    again = llrs(shipped_network(), changed)[USUAL]
+    carol = [(a, one) for a, one in zip(first, sets[USUAL], strict=True) if one.person == "carol"]
+    kept = {id(one): llr for llr, one in zip(again, changed[USUAL], strict=True)}
+    assert all(kept[id(one)] == llr for llr, one in carol if id(one) in kept)
+    assert any(
+        kept[id(one)] != llr
+        for llr, one in zip(first, sets[USUAL], strict=True)
+        if one.person == "anne" and id(one) in kept
+    )
