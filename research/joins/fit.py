@@ -24,17 +24,14 @@ import device.liveness
 from device.liveness.joins import JoinNetwork
 from quantize.evaluate.figures.calibrate import fit
 from research.joins.batches import batch
-from research.joins.further import between, further, packed
-from research.joins.judged import SETS, evidence, judged
+from research.joins.further import further, packed
+from research.joins.judged import evidence
 from research.joins.network import Network
-from research.joins.spliced import VOICES, WARD, Example, beside_sounds, calibrates, examples, more
-from research.joins.varied import EACH, varied
+from research.joins.spliced import VOICES, WARD, Example, beside_sounds, calibrates, examples
 from sync.plain_file import plain_text
 
 BATCH, EPOCHS, RATE, DECAY = 24, 5, 3e-3, 2e-2
 FURTHER_EPOCHS = 2.5
-SHARE = 0.5
-"""Of what the last examples taught; the rest is as it was before them."""
 JOIN_COUNTS = 8.0
 """A frame at a join against one that is at none."""
 
@@ -79,15 +76,15 @@ def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
     return JoinNetwork.from_bytes(packed(net.parts(mean, scale)))
 
 
-def write(out: Path, network: JoinNetwork, kept: list[Example]) -> None:
+def write(out: Path, network: JoinNetwork, judged: list[Example]) -> None:
     """The network into joins.npz, its map to an LLR into weights.toml.
 
     How much the highest frames and a repetition count beside what is pooled, and the map, are fitted on
     people whom the network has not heard: alone with those whom it has, it trusts what is pooled too much.
     """
-    kept = [one for one in kept if one.spliced or one.kind in ("person", "pauses")]
-    scores = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in kept])
-    spliced = np.array([one.spliced for one in kept])
+    judged = [one for one in judged if one.spliced or one.kind in ("person", "pauses")]
+    scores = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in judged])
+    spliced = np.array([one.spliced for one in judged])
     line = fit(scores[~spliced], scores[spliced], prior=0.5)
     scale, offset = float(line.weights[0]), float(line.offset)
     beside = (line.weights[1:] / scale).astype(np.float16)
@@ -122,9 +119,6 @@ def main() -> None:
     parser.add_argument(
         "--beside", type=int, default=5_000, help="examples beside voices, and as many in wards"
     )
-    parser.add_argument(
-        "--each", type=int, default=EACH, help="examples of more kinds for each of their seeds"
-    )
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(device.liveness.__file__).parent)
@@ -134,18 +128,9 @@ def main() -> None:
     beside = [
         one for kind in (VOICES, WARD) for one in beside_sounds(args.data, args.work, kind, args.beside)
     ]
+    _say(f"{len(usual)} examples, and {len(beside)} beside voices and sounds of a ward")
     taught = [one for one in usual if not calibrates(one.person)]
     loud = [one for one in beside if not calibrates(one.person)]
-    _say(f"{len(taught)} examples, and {len(loud)} beside voices and sounds of a ward")
-    first = further(train(taught, args.epochs), loud + taught[::2], FURTHER_EPOCHS)
-    del usual, beside, taught, loud
-    others = varied(args.data, args.work, _trains, args.each)
-    same = more(args.data, args.work, _trains)
-    _say(f"{len(others)} examples of more kinds, and {len(same)} more of the same")
-    second = further(first, [*others, *same, *same], 1.0)
-    network = between(first, second, SHARE)
-    write(args.out, network, [one for kind in SETS for one in judged(args.data, args.work, kind)])
-
-
-def _trains(person: str) -> bool:
-    return not calibrates(person)
+    network = train(taught, args.epochs)
+    network = further(network, loud + taught[::2], FURTHER_EPOCHS)
+    write(args.out, network, [one for one in (*usual, *beside) if calibrates(one.person)])

@@ -15,7 +15,7 @@ from research.joins.batches import batch
 from research.joins.network import summaries
 from research.joins.spliced import Example
 
-BATCH, RATE, DECAY = 32, 1.5e-3, 1e-2
+BATCH, RATE, DECAY = 24, 1.5e-3, 1e-2
 JOIN_COUNTS, FRAMES_COUNT = 4.0, 2.0
 NOT_LEARNT = ("mean", "scale", "repeated")
 
@@ -84,14 +84,16 @@ class Folded(nn.Module):
         return logits, functional.relu(pooled) @ self.last + self.last_bias + highest
 
 
-def further(base: JoinNetwork, chosen: list[Example], epochs: float, seed: int = 1) -> JoinNetwork:
+def further(
+    base: JoinNetwork, chosen: list[Example], epochs: float, seed: int = 1, size: int = BATCH
+) -> JoinNetwork:
     """`base`, after so many passes over these examples."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     dice = np.random.default_rng(seed)
     net = Folded(base)
     lengths = np.array([len(one.pictures) for one in chosen])
-    batches = max(1, len(chosen) // BATCH)
+    batches = max(1, len(chosen) // size)
     steps = max(1, round(epochs * batches))
     optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps + 1, pct_start=0.15)
@@ -101,7 +103,7 @@ def further(base: JoinNetwork, chosen: list[Example], epochs: float, seed: int =
     for step in range(1, steps + 1):
         if not drawn:
             order = np.argsort(lengths * dice.uniform(0.85, 1.15, len(chosen)))
-            drawn = [order[at : at + BATCH] for at in range(0, batches * BATCH, BATCH)]
+            drawn = [order[at : at + size] for at in range(0, batches * size, size)]
             dice.shuffle(drawn)
         them = [chosen[number] for number in drawn.pop()]
         pictures, there, speech, target, counts = batch(them, base.mean, base.scale, dice)
@@ -130,7 +132,7 @@ def further(base: JoinNetwork, chosen: list[Example], epochs: float, seed: int =
 
 
 def between(first: JoinNetwork, second: JoinNetwork, share: float) -> JoinNetwork:
-    """The mean of a network and of what it became, `share` of it the latter: better than either
+    """The mean of a network and of what it became, `share` of it the latter
     (Wortsman et al. 2022)."""
     return JoinNetwork.from_bytes(
         packed(

@@ -18,6 +18,7 @@ import numpy as np
 from device.access.policy import Thresholds
 from device.liveness.join_pictures import features, repeats
 from device.liveness.joins import REPEAT_FROM, JoinNetwork, shipped_network, summaries
+from device.liveness.weights import shipped
 from quantize.evaluate.figures.calibrate import fit
 from quantize.evaluate.splices.measure import CONDITIONS, heard, renditions
 from research.joins.spliced import VOICES, WARD, Corpus, Example, calibrates
@@ -96,24 +97,49 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="word borders are kept here")
-    parser.add_argument("networks", type=Path, nargs="*", help="instead of the one of this version")
+    parser.add_argument("networks", type=Path, nargs="*", help="to compare with the one of this version")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     sets = {kind: judged(args.data, args.work, kind) for kind in SETS}
     sets[DOOR] = at_the_door(args.data, args.work)
+    at_doors = as_shipped(sets)
     limits = Thresholds()
-    bar = limits.joins_llr or 0.0
-    clear = bar + limits.joins_doubt_llr
+    bars = (limits.joins_llr or 0.0, (limits.joins_llr or 0.0) + limits.joins_doubt_llr)
+    people = np.concatenate([_of(at_doors, sets, kind, False) for kind in SETS])
+    counts = [int(np.sum(people < bar)) for bar in bars]
+    _say("as shipped", at_doors, sets, bars)
     networks = {path.name: JoinNetwork.from_bytes(plain_bytes(path, LARGE_BYTES)) for path in args.networks}
-    for name, network in (networks or {"shipped": shipped_network()}).items():
-        for kind, found in llrs(network, sets).items():
-            pasted = np.array([one.spliced for one in sets[kind]])
-            people, pastes = found[~pasted], found[pasted]
-            print(
-                f"{name}, {kind}: of {len(people)} recordings of people {np.mean(people < bar):.1%} refused, "
-                f"{np.mean((people >= bar) & (people < clear)):.1%} asked once more; of {len(pastes)} pastes "
-                f"{np.mean(pastes >= bar):.1%} pass, {np.mean(pastes >= clear):.1%} at once"
-            )
+    for name, network in {"this version's, weighed anew": shipped_network(), **networks}.items():
+        found = llrs(network, sets)
+        people = np.sort(np.concatenate([_of(found, sets, kind, False) for kind in SETS]))
+        _say(name, found, sets, (people[counts[0]], people[counts[1]]))
+
+
+def as_shipped(sets: dict[str, Sequence[Example]]) -> dict[str, np.ndarray]:
+    """By set the LLR that a door gives each."""
+    network, weights = shipped_network(), shipped()
+    return {
+        kind: np.array(
+            [weights.joins.llr(network.of_pictures(one.pictures.astype(np.float32)).score) for one in every]
+        )
+        for kind, every in sets.items()
+    }
+
+
+def _of(found: dict[str, np.ndarray], sets: dict[str, Sequence[Example]], kind: str, pasted: bool):
+    return found[kind][np.array([one.spliced is pasted for one in sets[kind]])]
+
+
+def _say(name, found, sets, bars) -> None:
+    """Bars of two networks that hold up as many people can be compared."""
+    refused, clear = bars
+    for kind in sets:
+        people, pastes = (_of(found, sets, kind, pasted) for pasted in (False, True))
+        print(
+            f"{name}, {kind}: of {len(people)} recordings of people {np.sum(people < refused)} refused, "
+            f"{np.sum(people < clear)} held up; of {len(pastes)} pastes "
+            f"{np.mean(pastes >= refused):.1%} pass, {np.mean(pastes >= clear):.1%} at once"
+        )
 
 
 if __name__ == "__main__":

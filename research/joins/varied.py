@@ -1,14 +1,17 @@
-"""More ways to paste, and to be heard, than `quantize/evaluate/recordings/splicing.py` judges with.
+"""Lets the door's network for joins go on learning from more, and more varied, examples; into a file.
+
+    python -m research.joins.varied --data SPEECH --work WORK --out NETWORK.npz
 
 Pieces of one to three words, cut with more or less around them, at falls of energy or where it is quiet,
 faded in other shapes, over room tone that is made or repeated, in recordings played faster or slower; people
 whose speech was compressed, gated or drawn out. Both classes go through the same rooms (decaying tails and
 recorded ones), loudspeakers, voices, ward sounds, steady noises and codecs, so that only joins tell them
-apart.
+apart. `python -m research.joins.judged` says whether it helped (2026-12-01: not enough, ADR 79).
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +20,7 @@ import numpy as np
 import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ, Wave
+from device.liveness.joins import shipped_network
 from quantize.evaluate.recordings.splicing import (
     BORDERS,
     ENERGY,
@@ -28,8 +32,9 @@ from quantize.evaluate.recordings.splicing import (
     with_pauses,
 )
 from quantize.playback import CODECS, coded, rms
+from research.joins.further import between, further, packed
 from research.joins.hearing import coloured, convolved, fill, handled, played
-from research.joins.spliced import LONGEST_S, Corpus, Example, example_of
+from research.joins.spliced import LONGEST_S, Corpus, Example, calibrates, example_of, more
 
 STYLE_ODDS = {"digits": 0.25, "codes": 0.45, "words": 0.3}
 """Codes most often: of them most passed the network of 2026-11-30."""
@@ -42,6 +47,7 @@ TALKS = 240
 TEMPO = (0.87, 1.15)
 SEEDS = (*range(101, 131), *range(132, 151, 2))
 TALKS_SEED, EACH = 100, 1_000
+SEED, BATCH = 3, 32
 """One seed names so many examples."""
 
 
@@ -339,3 +345,31 @@ def varied(data: Path, work: Path, wanted: Callable[[str], bool], each: int = EA
         dice = np.random.default_rng(seed)
         found += [maker.example(dice) for _ in range(each)]
     return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m research.joins.varied",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="word borders are kept here")
+    parser.add_argument("--each", type=int, default=EACH, help="examples of each seed")
+    parser.add_argument("--share", type=float, default=1.0, help="of the new; the rest is as it was before")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    others = varied(args.data, args.work, trains, args.each)
+    same = more(args.data, args.work, trains)
+    base = shipped_network()
+    network = between(base, further(base, [*others, *same, *same], 1.0, SEED, BATCH), args.share)
+    args.out.write_bytes(packed({name: getattr(network, name) for name in network.__slots__}))
+
+
+def trains(person: str) -> bool:
+    return not calibrates(person)
+
+
+if __name__ == "__main__":
+    main()
