@@ -27,7 +27,7 @@ from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands
 from sync.registry.fleet.wanted import keep_part, part_value, want
 from tests.device.unit.test_watch import Scene, rules
-from tests.sync.dashboard.between import after_the_first_transaction
+from tests.sync.between import after_the_first_transaction
 from tests.sync.dashboard.conftest import Hospital, token_of
 from tests.sync.parts import SoftwareSigner
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.demo.demo_data import DemoData
@@ -21,10 +18,9 @@ from sync.dashboard.schema import visit_units
 from sync.keys import FileSigner
 from sync.registry.database.schema import commands, events
 from sync.registry.database.store import Store
-from tests.sync.dashboard.between import after_the_first_transaction
+from tests.sync.between import Interrupted, Other, after_the_first_transaction
 from tests.sync.dashboard.conftest import PASSWORD, Hospital
 from tests.sync.services import postgres
-from tests.waiting import wait_until
 
 DESK = Viewer("desk", "desk", (), "", "")
 DAY_MS = 86_400_000
@@ -95,22 +91,6 @@ def test_a_visit_and_what_tells_of_it_are_one(hospital: Hospital) -> None:
     assert {times for _, times in told} == {4}
 
 
-@dataclass
-class Slow:
-    """Signs once something else has begun."""
-
-    signer: FileSigner
-    first: Any
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        return self.signer.public_key()
-
-    def sign(self, message: bytes) -> bytes:
-        first, self.first = self.first, lambda: None
-        first()
-        return self.signer.sign(message)
-
-
 @pytest.mark.e2e
 def test_on_postgresql_who_ends_a_visit_waits_for_who_is_telling_it(tmp_path: Path) -> None:
     with postgres() as cluster:
@@ -123,29 +103,9 @@ def test_on_postgresql_who_ends_a_visit_waits_for_who_is_telling_it(tmp_path: Pa
             token = hospital.accounts.invite(role, (), "test", hospital.now_ms())
             hospital.accounts.accept(token, role, PASSWORD, hospital.now_ms())
         number, later_ms = begun(hospital), hospital.now_ms() + DAY_MS + 1
-        failed: list[BaseException] = []
-
-        def end() -> None:
-            try:
-                visits.end(store, hospital.signer, DESK, number, later_ms)
-            except BaseException as err:
-                failed.append(err)
-                raise
-
-        ending = threading.Thread(target=end)
-
-        def waits() -> bool:
-            blocked = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            with store.reading() as db:
-                return bool(db.execute(blocked).scalar_one()) or not ending.is_alive()
-
-        def first() -> None:
-            ending.start()
-            wait_until(waits)
-
-        assert visits.tell_due(store, Slow(hospital.signer, first), later_ms) > 0
-        ending.join()
-        assert failed == []
+        other = Other(store, lambda: visits.end(store, hospital.signer, DESK, number, later_ms))
+        assert visits.tell_due(store, Interrupted(hospital.signer, other.begin), later_ms) > 0
+        assert other.end() == []
         told = last_told(hospital)
         assert {ends_ms for ends_ms, _ in told} == {later_ms}
         assert {counter for _, counter in told} == {3}
