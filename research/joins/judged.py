@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from device.access.policy import Thresholds
 from device.liveness.join_pictures import features, repeats
 from device.liveness.joins import REPEAT_FROM, JoinNetwork, shipped_network, summaries
 from device.liveness.weights import shipped
-from quantize.evaluate.figures.calibrate import fit
+from quantize.evaluate.figures.calibrate import Linear, fit
 from quantize.evaluate.splices.measure import CONDITIONS, heard, renditions
 from research.joins.spliced import VOICES, WARD, Corpus, Example, calibrates
 from sync.plain_file import LARGE_BYTES, plain_bytes
@@ -69,7 +69,9 @@ def other_half(person: str) -> bool:
     return hashlib.sha256(f"half {person}".encode()).digest()[0] % 2 == 1
 
 
-def llrs(network: JoinNetwork, sets: dict[str, Sequence[Example]]) -> dict[str, np.ndarray]:
+def llrs(
+    network: JoinNetwork, sets: dict[str, Sequence[Example]], weigh: Callable[..., Linear] = fit
+) -> dict[str, np.ndarray]:
     """By set the LLR of each, from a map that was fitted on the other half of the people, without DOOR."""
     found = {
         kind: -np.array([evidence(network, one.pictures.astype(np.float32)) for one in every])
@@ -82,7 +84,7 @@ def llrs(network: JoinNetwork, sets: dict[str, Sequence[Example]]) -> dict[str, 
             for one, row in zip(every, found[kind], strict=True):
                 if kind != DOOR and other_half(one.person) != half:
                     weighed[one.spliced].append(row)
-        line = fit(np.array(weighed[False]), np.array(weighed[True]), prior=0.5)
+        line = weigh(np.array(weighed[False]), np.array(weighed[True]), prior=0.5)
         for kind, every in sets.items():
             here = np.array([other_half(one.person) == half for one in every])
             made[kind][here] = found[kind][here] @ line.weights + line.offset
