@@ -158,6 +158,7 @@ def _risk(name: str, reader: Reader) -> RiskClass:
         challenge=_challenge(reader.table("challenge"), base.challenge),
         identify_margin_llr=reader.number("identify_margin_llr", base.identify_margin_llr, 0.0, 12.0),
         opens_with_full_log=reader.flag("opens_with_full_log"),
+        voices_follow=reader.flag("voices_follow", default=base.voices_follow),
         level=level,
     )
     reader.finish()
