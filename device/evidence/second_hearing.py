@@ -16,7 +16,7 @@ from device.model_store.calibration import LLR_LIMIT
 FITTED_ON = ("whisper-tiny.en-int8-b36e6568", "whisper-base-int8-ebd33144")
 """Versions of the two words models, the usual one first, whose scores the weights below are for."""
 WITHOUT_GERMAN = "whisper-base-int8-fcfc7f7f"
-"""The second before it could be told to hear German: in English it hears the same, to the last bit."""
+"""The second before it could be told to hear German. In English it hears the same: LLRs within 0.0001."""
 ASKED_BELOW_LLR = 2.0
 """What passes at the lowest threshold of all security levels needs no second hearing."""
 ASKED_ABOVE_LLR = -3.0

@@ -142,7 +142,7 @@ def test_who_says_the_german_phrase_on_the_display_gets_in(unit: Unit, tmp_path:
         (VOICE, lambda asked: "vier acht zwei vier sieben fünf"),
         (VOICE, lambda asked: "Guten Morgen, bitte öffnen Sie mir die Tür"),
         (VOICE, lambda asked: f"{asked.phrase} nein falsch"),
-        ("en-us", lambda asked: "four eight two four six five"),
+        ("en-us", lambda asked: "dolphin acorn mustard canyon ribbon"),
     ],
 )
 def test_other_words_and_english_ones_stay_outside(
@@ -152,10 +152,10 @@ def test_other_words_and_english_ones_stay_outside(
 
 
 def test_a_synthetic_voice_is_no_live_person_in_german_either(unit: Unit, tmp_path: Path) -> None:
-    rules = unit.controller.rules
+    rules, fresh = unit.controller.rules, "acht vier zwei sechs vier fünf"  # what was heard before is refused
     try:
         unit.controller.rules = asking(rules, factors=RiskClass("standard").factors)
-        decision = serve(saying(unit, SAID), Reader(tmp_path, lambda asked: asked.phrase))
+        decision = serve(saying(unit, fresh), Reader(tmp_path, lambda asked: asked.phrase))
     finally:
         unit.controller.rules = rules
     assert decision.outcome is Outcome.DENIED_SPOOF
