@@ -23,15 +23,13 @@ from device.errors import DeviceError
 from device.evidence.judge import JudgeError
 from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words, duress_words
-from device.model_store.bundle import Bundle
-from device.models.second_words import knows
 from device.settings import JudgeSettings, SecondWords, Settings
 from device.unit.assembly import Tools, Unit, open_unit, rules_of
 from device.unit.enrolment import enrol, named
 from device.unit.recordings import decide_recording
 from tests.device.door.plain_door import PlainDoor
 from tests.device.test_app import UID, Recorder, saying
-from tests.speech import missing, require_tools
+from tests.speech import require_tools
 from tests.waiting import wait_until
 
 GERMAN = replace(
@@ -43,7 +41,7 @@ SPOKEN = frozenset({Factor.CLAIM, Factor.PHRASE, Factor.VOICE})
 """Without the live check, which refuses every synthetic voice, as a test below shows."""
 
 
-VOICE = "de+m3"
+VOICE = "de+m1"
 """Of espeak-ng's the one that the model understands best."""
 SAID = "vier acht zwei vier sechs fünf"
 
@@ -93,24 +91,14 @@ def asking(rules: Rules, style: Style = Style.DIGITS, factors: frozenset[Factor]
 
 
 @pytest.fixture(scope="module")
-def hearing(models: Path) -> Path:
-    """Models that can hear German."""
-    if not knows(Bundle.open(models), Language.GERMAN):
-        missing(
-            "the larger words model of this version", "nothing, but `ostiary models build --only words-base`"
-        )
-    return models
-
-
-@pytest.fixture(scope="module")
-def unit(hearing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
+def unit(german_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
     folder = tmp_path_factory.mktemp("german")
     texts = (
         "Ich komme heute Abend zur Arbeit und gehe morgen wieder nach Hause",
         "Der Garten hinter dem Haus ist im Sommer grün und im Winter weiß",
         "Bitte öffnen Sie die Tür, ich habe beide Hände voll und es eilt",
     )
-    with open_unit(GERMAN, folder / "state", hearing) as opened:
+    with open_unit(GERMAN, folder / "state", german_models) as opened:
         recordings = [spoken(text, folder / f"{at}.wav") for at, text in enumerate(texts)]
         tools = Tools(opened.judge, opened.store, GERMAN, folder / "state")
         enrol(tools, UID, named(recordings), reason="operator")
@@ -152,7 +140,7 @@ def test_other_words_and_english_ones_stay_outside(
 
 
 def test_a_synthetic_voice_is_no_live_person_in_german_either(unit: Unit, tmp_path: Path) -> None:
-    rules, fresh = unit.controller.rules, "acht vier zwei sechs vier fünf"  # what was heard before is refused
+    rules, fresh = unit.controller.rules, "acht zwei sechs acht fünf vier"  # what was heard before is refused
     try:
         unit.controller.rules = asking(rules, factors=RiskClass("standard").factors)
         decision = serve(saying(unit, fresh), Reader(tmp_path, lambda asked: asked.phrase))
@@ -259,7 +247,7 @@ def test_somebody_who_is_asked_in_german_is_never_asked_in_english_instead(
 
 
 def test_a_style_of_the_rules_that_german_lacks_keeps_the_door_from_serving(
-    hearing: Path, tmp_path: Path
+    german_models: Path, tmp_path: Path
 ) -> None:
     rules = """
 version = 1
@@ -275,5 +263,5 @@ roles = ["enrolled"]
 """
     (tmp_path / "rules.toml").write_text(rules, "utf-8")
     assert rules_of(tmp_path, "door-1").risks["standard"].challenge.style is Style.SENTENCE
-    with pytest.raises(DeviceError, match="English only"), open_unit(GERMAN, tmp_path, hearing):
+    with pytest.raises(DeviceError, match="English only"), open_unit(GERMAN, tmp_path, german_models):
         pass

@@ -16,15 +16,13 @@ from device.api.errors import problem_of
 from device.clock import system_clock
 from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words
-from device.model_store.bundle import Bundle
-from device.models.second_words import knows
 from device.secure_store.errors import RecordDamagedError, StoreError, StoreUnavailableError, TpmBusyError
 from device.state_folder import StateFolder
 from sync.outbox import OutboxFullError
 from tests.big_rules import big_rules
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
-from tests.speech import Reading, missing
+from tests.speech import Reading
 from tests.waiting import wait_until
 
 UID = "4711"
@@ -73,9 +71,8 @@ def test_words_are_asked_for_unless_the_caller_names_another_style(facade: Facad
     assert facade.post("/otp", {"tid": "2", "uid": UID, "style": "sentence"}).json()["style"] == "sentence"
 
 
-def test_a_phrase_is_asked_for_in_the_language_that_the_caller_names(facade: Facade, models: Path) -> None:
-    if not knows(Bundle.open(models), Language.GERMAN):
-        missing("the larger words model", "nothing, but `ostiary models build --only words-base`")
+@pytest.mark.usefixtures("german_models")
+def test_a_phrase_is_asked_for_in_the_language_that_the_caller_names(facade: Facade) -> None:
     asked = facade.post("/otp", {"tid": "1", "uid": UID, "language": "de"}).json()
     assert asked["language"] == "de"
     assert set(asked["phrase"].split()) <= set(challenge_words(Language.GERMAN))
