@@ -19,7 +19,7 @@ from pathlib import Path
 from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.plain_file import plain_bytes, plain_text
-from sync.plain_words import what_and_why
+from sync.plain_words import what_and_why, why
 
 MAX_ORDER_BYTES = 1024
 _ORDER, _REFUSED = ".order", ".refused"
@@ -102,13 +102,16 @@ def await_done(path: Path, within_s: float = 30.0) -> None:
 
 
 def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
-    """Waiting orders, oldest first; other files are removed."""
+    """Waiting orders, oldest first; what cannot be read or is none is refused, for its sender would else take
+    it for obeyed."""
     for path in sorted(folder.glob(f"*{_ORDER}")):
         try:
             order = Order.from_bytes(plain_bytes(path, MAX_ORDER_BYTES))
+        except FileNotFoundError:
+            continue  # its sender has withdrawn it
         except (OSError, OrderError) as err:
             log.warning("an order was thrown away: %s", what_and_why(err))
-            done(path)
+            done(path, f"the running unit could not read the order: {why(err)}")
             continue
         yield path, order
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from device.settings import models_dir
-from tests.bad_world.sounds_and_badges import HEARD, PATIENT, TONES, after_the_tone
+from tests.bad_world.sounds_and_badges import PATIENT, TONES, after_the_tone, answered
 from tests.bad_world.world import (
     JUDGED,
     OSTIARY,
@@ -129,10 +129,7 @@ def no_shared_memory_at_a_microphone(world: World) -> Ended:
         unit = world.unit(name, TONES + PATIENT.format(60.0))
         with Door(unit.environment, through=behind(mount)) as door:
             door.shows("Show your badge")
-            door.badge()
-            door.shows("Please say")
-            world.sound.play(after_the_tone(world, unit))
-            saw = door.shows(HEARD)
+            saw = answered(world, door, after_the_tone(world, unit))
             door.end()
         assert not [event for event in unit.events() if "audio" in event], unit.events()
     assert "WRONG  shared memory: only 0 MiB free" in examined(unit, FULL)

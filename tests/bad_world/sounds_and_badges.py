@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import wave
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.bad_world.world import JUDGED, PERSON, Ended, Unit, World
+from tests.bad_world.world import JUDGED, PERSON, Door, Ended, Unit, World
 from tests.e2e.sound_server import SINK
 
 RATE_HZ = 16_000
@@ -21,6 +22,8 @@ PATIENT = "[audio.microphone]\nstart_s = {}\n"
 """For a machine so busy that a sound card takes its time."""
 HEARD = f"{JUDGED}|The first word fell into the tone|lay over the speech"
 """What a door says that hears again; on a busy machine its tone comes late, and the sound server cracks."""
+TRIES = 5
+"""So often somebody answers at a microphone before a door that asks again and again counts as deaf."""
 
 
 def speech(world: World) -> npt.NDArray[np.int16]:
@@ -43,6 +46,19 @@ def after_the_tone(world: World, unit: Unit) -> Path:
     path = unit.folder / "after-the-tone.wav"
     path.write_bytes(wav(np.concatenate((np.zeros(RATE_HZ, np.int16), speech(world)))))
     return path
+
+
+def answered(world: World, door: Door, clip: Path) -> str:
+    """Somebody comes and `clip` is played; what the door says that heard it. On a busy machine a sentence is
+    over before the microphone hears, or blocks of it are lost: the door asks again, and hears it again."""
+    for _ in range(TRIES):
+        door.badge()
+        door.shows("Please say")
+        world.sound.play(clip)
+        saw = door.shows(f"{HEARD}|DENIED_[A-Z]+: ")
+        if re.search(HEARD, saw):
+            return saw
+    raise AssertionError(f"not heard in {TRIES} tries:\n{door.told}")
 
 
 @contextmanager
@@ -73,10 +89,7 @@ def loose_plug(world: World) -> Ended:
         with away(world):
             door.badge()
             door.shows("stays locked|out of service")
-        door.badge()
-        door.shows("Please say")
-        world.sound.play(after_the_tone(world, unit))
-        door.shows(HEARD)
+        answered(world, door, after_the_tone(world, unit))
         door.end()
     faults = [event for event in unit.events() if event.startswith("DENIED_FAULT")]
     assert len(faults) >= 2, unit.events()
@@ -95,10 +108,7 @@ def busy_device(world: World) -> Ended:
             saw = door.shows("stays locked|out of service")
         finally:
             suspend(world, False)
-        door.badge()
-        door.shows("Please say")
-        world.sound.play(after_the_tone(world, unit))
-        door.shows(HEARD)
+        answered(world, door, after_the_tone(world, unit))
         suspend(world, True)
         try:
             door.badge()
@@ -120,10 +130,7 @@ def inverted_stereo(world: World) -> Ended:
     path.write_bytes(wav(np.stack((said, -said), axis=1), channels=2))
     with unit.door() as door:
         door.shows("Show your badge")
-        door.badge()
-        door.shows("Please say")
-        world.sound.play(path)
-        saw = door.shows(HEARD)  # not silence
+        saw = answered(world, door, path)  # not silence
         door.end()
     assert "FAULT microphone_inverted" in unit.events()
     return Ended(saw, "FAULT microphone_inverted", "one channel is heard; the log says so")

@@ -17,8 +17,6 @@ hold.
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
 import json
 import os
 import random
@@ -26,8 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +35,11 @@ from rich.table import Table
 from device.secure_store.hardware.swtpm import SwTpm
 from device.state_folder import StateFolder
 from device.uplink import archive
+from device.uplink.facts import read_standing
 from sync.events import Record, unit_id
 from sync.registry.reports import export
 from tests.e2e.site_world import OSTIARY, eventually, site_world
-from tests.e2e.week_clock import JumpingClocks
+from tests.e2e.week_clock import JumpingClocks, nobody_at
 from tests.e2e.week_door import Answer, Disk, Door, Process
 from tests.e2e.week_figures import Daily, Series, plot, rows
 
@@ -114,26 +113,6 @@ def times(days: int, a_day: int) -> list[int]:
     return sorted(found)
 
 
-@contextmanager
-def nobody_at(tpms: Sequence[SwTpm]) -> Iterator[None]:
-    """While nobody talks to a TPM or waits for it: who did would see minutes pass, and call it silent."""
-    with ExitStack() as parts:
-        names = [hashlib.sha256(tpm.tcti.encode()).hexdigest()[:16] for tpm in tpms]  # as `TpmLink` has it
-        folder, uid = Path(tempfile.gettempdir()), os.getuid()
-        locks = [parts.enter_context((folder / f"ostiary-tpm-{uid}-{name}.lock").open("a")) for name in names]
-        inodes = [f":{os.fstat(lock.fileno()).st_ino} " for lock in locks]
-        while True:
-            for lock in locks:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
-            if not any(inode in line for line in waiting for inode in inodes):
-                break
-            for lock in locks:
-                fcntl.flock(lock, fcntl.LOCK_UN)
-            time.sleep(0.005)
-        yield
-
-
 class Week:
     """The site, both doors, and their clocks."""
 
@@ -199,6 +178,8 @@ class Week:
         )
         self.door.start()
         self.alone.start()
+        told = StateFolder(self.door.state).desired / "standing.json"
+        eventually(lambda: read_standing(told).get("standing") == "applied")  # the site's rules are in force
 
     def until(self, at_s: int) -> None:
         """Let time pass, in jumps that leave everybody time to look at the clock. The network's are longer
@@ -207,7 +188,7 @@ class Week:
             step_s = min(STEP_S, at_s - self.now_s)
             behind_s = self.clocks.ahead_s + step_s - self.network.ahead_s
             networked = behind_s >= NETWORK_STEP_S or self.now_s + step_s == at_s
-            with nobody_at(self.tpms):
+            with nobody_at(self.tpms, (self.door.pid, self.alone.pid, self.site._running["uplink"].pid)):
                 self.clocks.go_on(step_s)
                 if networked:
                     self.network.go_on(behind_s)

@@ -6,9 +6,18 @@ by the clock that jumps. Waits for sockets and pipes keep to real time: those ha
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from device.secure_store.hardware.swtpm import SwTpm
 
 SHIM = r"""
 #define _GNU_SOURCE
@@ -158,3 +167,39 @@ class JumpingClocks:
         self.ahead_s += seconds
         with self._file.open("r+b") as file:
             file.write(self.ahead_s.to_bytes(8, sys.byteorder))
+
+
+@contextmanager
+def nobody_at(tpms: Sequence[SwTpm], pids: Sequence[int]) -> Iterator[None]:
+    """While nobody talks to a TPM, waits for it or is about to: who did would see minutes pass, and call it
+    silent. On a busy machine a thread of one of `pids` may be on its way there for long; none is once all
+    sleep.
+    """
+    with ExitStack() as parts:
+        names = [hashlib.sha256(tpm.tcti.encode()).hexdigest()[:16] for tpm in tpms]  # as `TpmLink` has it
+        folder, uid = Path(tempfile.gettempdir()), os.getuid()
+        locks = [parts.enter_context((folder / f"ostiary-tpm-{uid}-{name}.lock").open("a")) for name in names]
+        inodes = [f":{os.fstat(lock.fileno()).st_ino} " for lock in locks]
+        while True:
+            for lock in locks:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if all(map(_sleeps, pids)) and not _waited_for(inodes):
+                break
+            for lock in locks:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.005)
+        yield
+
+
+def _waited_for(inodes: Sequence[str]) -> bool:
+    waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(inode in line for line in waiting for inode in inodes)
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether all threads of a process wait for something, and none runs, could run, or waits for a disk."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            if stat.read_text().rpartition(")")[2].split()[0] not in "SI":
+                return False
+    return True

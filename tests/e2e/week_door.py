@@ -23,7 +23,7 @@ from device.state_folder import StateFolder
 from device.uplink import orders
 from device.uplink.orders import Action, Order
 from tests.e2e.site_world import OSTIARY, Unit
-from tests.e2e.week_clock import JumpingClocks
+from tests.e2e.week_clock import JumpingClocks, nobody_at
 
 RATE_HZ, FRAME, NOISE, TAIL_S = 16_000, 320, 12.0, 60
 FIRST = 20 * FRAME
@@ -181,7 +181,8 @@ class Door(Unit):
 
     def _speak(self, phrase: str, answer: Answer) -> None:
         if not answer.voice:  # nobody speaks, and the door waits no longer
-            self._clocks.go_on(AWAY_S)
+            with nobody_at([self.tpm], [self.pid]):
+                self._clocks.go_on(AWAY_S)
             self._speech.put(np.zeros(0, np.int16))
             return
         if answer.words != "again":

@@ -17,13 +17,14 @@ import os
 import shutil
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 BLOCK_MS = 20
 SHARED = Path("/dev/shm")  # noqa: S108 - JACK's library does, and cannot be told otherwise
+NOWHERE = "/dev/null/pulse"
 
 
 def tell(kind: bytes, body: bytes) -> None:
@@ -53,6 +54,19 @@ def without_jacks_database(shared: Path) -> Iterator[None]:
     finally:
         if made:
             place.unlink(missing_ok=True)
+
+
+def spare_the_home(environment: MutableMapping[str, str], user: int) -> None:
+    """Where no PulseAudio runs or can be started, its library, which ALSA's plugin asks, would make a folder
+    in the user's home and one in /tmp, only to look for a server there. It gets a place where none can be."""
+    if "XDG_RUNTIME_DIR" in environment or any(name.startswith("PULSE_") for name in environment):
+        return
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - never raises
+    settings = environment.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    used = os.path.exists(f"{settings}/pulse") or os.path.exists(f"{home}/.pulse")  # noqa: PTH110 - the same
+    startable = user != 0 and shutil.which("pulseaudio") is not None  # it starts none for root
+    if not used and not startable:
+        environment["PULSE_RUNTIME_PATH"] = NOWHERE
 
 
 def capture(sounddevice: Any, wanted: dict[str, Any]) -> None:
@@ -94,6 +108,7 @@ def main() -> None:
     if wanted is None:  # the process that started this has gone
         return
     try:
+        spare_the_home(os.environ, os.geteuid())
         with without_jacks_database(SHARED):
             import sounddevice  # here: it lists the devices once, when it is loaded
     except OSError:

@@ -43,14 +43,18 @@ def troubles(
     start: Callable[[], CardProcess] = CardProcess,
     listen_s: float = LISTEN_S,
 ) -> list[Trouble]:
-    """What is found in so many seconds of its sound. Raises AudioError where nothing is heard."""
+    """What is found in so many seconds of its sound, from the first frame on: a device may be slow to open.
+    Raises AudioError where nothing is heard.
+    """
     found: list[Trouble] = []
-    until_s = time.monotonic() + listen_s
+    until_s: float | None = None
     with closing(Microphone(settings, found.append, start)) as microphone:
         frames = microphone.frames(Event())
         with closing(frames):  # type: ignore[type-var]
             for frame in frames:
                 frame.samples[:] = 0
-                if time.monotonic() >= until_s:
+                if until_s is None:
+                    until_s = time.monotonic() + listen_s
+                elif time.monotonic() >= until_s:
                     break
     return found

@@ -164,12 +164,16 @@ class Accounts:
     def disable(self, name: str, by: str, now_ms: int) -> None:
         """End an account and its sessions. Raises RefusedError for the last administrator."""
         with self._store.transaction() as db:
+            # Their rows are the lock: two who disable each other do not leave nobody.
             admins = db.execute(
-                sa.select(accounts.c.name).where(
+                sa.select(accounts.c.name)
+                .where(
                     accounts.c.role == "admin",
                     accounts.c.disabled_ms.is_(None),
                     accounts.c.password.is_not(None),
                 )
+                .order_by(accounts.c.name)
+                .with_for_update()
             ).scalars()
             if list(admins) == [name]:
                 raise RefusedError("This is the last administrator; make another one first.")

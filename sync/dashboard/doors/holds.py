@@ -2,12 +2,12 @@
 
 The command carries its end, so a door that hears nothing more locks all the same. It obeys only where its own
 rules say `may_be_held`; a lock-down ends a hold for good. A weekly hold is one command a day, sent half a day
-ahead, so that a door that loses its network in the night still keeps the day.
+ahead, so that a door that loses its network in the night still keeps the day. A hold and its command, an end
+and its command, are one transaction: nobody can end a hold whose command is still to be given.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +19,6 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import holds, weekly_holds
-from sync.errors import SyncError
 from sync.events import Signer, UnitId
 from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands
@@ -92,19 +91,15 @@ def ask(
         number = insert(db, holds, **row)
         what = f"{unit}/{door} until {_clock(ends_ms)}: {why}"
         journal.append(db, viewer.account, "door held open", what, now_ms)
-    _send(store, signer, number, now_ms)
+        _send(db, signer, number, row, now_ms)
     return number
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, unit: str, door: str, hold: int, now_ms: int) -> None:
     """Lock it again now. Raises RefusedError when there is nothing to end."""
-    mine = (holds.c.id == hold, holds.c.unit == unit, holds.c.door == door, holds.c.ended_ms.is_(None))
     with store.transaction() as db:
-        done = sa.update(holds).where(*mine, holds.c.ends_ms > now_ms)
-        if db.execute(done.values(ended_ms=now_ms, ended_by=viewer.account)).rowcount != 1:
+        if not _end(db, signer, viewer, unit, door, hold, now_ms):
             raise RefusedError("This hold is over already.", 409)
-        journal.append(db, viewer.account, "hold ended", f"{unit}/{door}", now_ms)
-    _order(store, signer, unit, "end_hold", {"door": door}, viewer.account, now_ms, now_ms + LONGEST_MS)
 
 
 def plan(
@@ -145,15 +140,14 @@ def drop_plan(
     """Remove a weekly hold and end those it has asked for. Raises RefusedError."""
     mine = (weekly_holds.c.id == number, weekly_holds.c.unit == unit, weekly_holds.c.door == door)
     with store.transaction() as db:
+        take_turn(db, Turn.HOLDS)  # what asks for the next half day has asked, or sees that it is removed
         done = sa.update(weekly_holds).where(*mine, weekly_holds.c.removed_ms.is_(None))
         if db.execute(done.values(removed_ms=now_ms)).rowcount != 1:
             raise RefusedError("There is no such weekly hold.", 404)
         journal.append(db, viewer.account, "weekly hold removed", f"{unit}/{door}", now_ms)
         running = (holds.c.plan == number, holds.c.ended_ms.is_(None), holds.c.ends_ms > now_ms)
-        left = list(db.execute(sa.select(holds.c.id).where(*running)).scalars())
-    for hold in left:
-        with contextlib.suppress(RefusedError):
-            end(store, signer, viewer, unit, door, hold, now_ms)
+        for hold in list(db.execute(sa.select(holds.c.id).where(*running)).scalars()):
+            _end(db, signer, viewer, unit, door, hold, now_ms)
 
 
 def ask_due(store: Store, signer: Signer, zone: dt.tzinfo, now_ms: int) -> None:
@@ -166,14 +160,18 @@ def ask_due(store: Store, signer: Signer, zone: dt.tzinfo, now_ms: int) -> None:
             slot = f"{row.id}:{day}"
             with store.transaction() as db:
                 take_turn(db, Turn.HOLDS)
-                if db.execute(sa.select(holds.c.id).where(holds.c.slot == slot)).first():
+                gone = sa.select(weekly_holds.c.id).where(
+                    weekly_holds.c.id == row.id, weekly_holds.c.removed_ms.is_not(None)
+                )
+                asked = sa.select(holds.c.id).where(holds.c.slot == slot)
+                if db.execute(gone).first() or db.execute(asked).first():
                     continue
                 made = _row(
                     row.unit, row.door, begins_ms, ends_ms, conditions, row.account, "every week", now_ms
                 )
                 number = insert(db, holds, **made, plan=row.id, slot=slot)
                 journal.append(db, TIMER, "door held open", f"{row.unit}/{row.door}: {day}", now_ms)
-            _send(store, signer, number, now_ms)
+                _send(db, signer, number, made, now_ms)
 
 
 def of_door(db: Connection, unit: str, door: str, now_ms: int, limit: int = 8) -> list[Hold]:
@@ -247,30 +245,38 @@ def _row(
     }  # fmt: skip
 
 
-def _send(store: Store, signer: Signer, number: int, now_ms: int) -> None:
-    with store.reading() as db:
-        row = db.execute(sa.select(holds).where(holds.c.id == number)).one()
-    arguments = {
-        "door": row.door, "begins_ms": row.begins_ms, "ends_ms": row.ends_ms,
-        "first_person": row.first_person, "on_holidays": row.on_holidays,
-    }  # fmt: skip
-    counter = _order(store, signer, row.unit, "hold_open", arguments, row.account, now_ms, row.ends_ms)
-    with store.transaction() as db:
-        db.execute(sa.update(holds).where(holds.c.id == number).values(counter=counter))
+def _send(db: Connection, signer: Signer, number: int, row: dict[str, Any], now_ms: int) -> None:
+    names = ("door", "begins_ms", "ends_ms", "first_person", "on_holidays")
+    arguments = {name: row[name] for name in names}
+    counter = _order(
+        db, signer, row["unit"], "hold_open", arguments, row["account"], now_ms, row["ends_ms"]
+    )  # fmt: skip
+    db.execute(sa.update(holds).where(holds.c.id == number).values(counter=counter))
+
+
+def _end(
+    db: Connection, signer: Signer, viewer: Viewer, unit: str, door: str, hold: int, now_ms: int
+) -> bool:
+    """Whether there was something to end."""
+    mine = (holds.c.id == hold, holds.c.unit == unit, holds.c.door == door, holds.c.ended_ms.is_(None))
+    done = sa.update(holds).where(*mine, holds.c.ends_ms > now_ms)
+    if db.execute(done.values(ended_ms=now_ms, ended_by=viewer.account)).rowcount != 1:
+        return False
+    journal.append(db, viewer.account, "hold ended", f"{unit}/{door}", now_ms)
+    _order(db, signer, unit, "end_hold", {"door": door}, viewer.account, now_ms, now_ms + LONGEST_MS)
+    return True
 
 
 def _order(
-    store: Store, signer: Signer, unit: str, action: str, arguments: dict[str, Any], account: str,
+    db: Connection, signer: Signer, unit: str, action: str, arguments: dict[str, Any], account: str,
     now_ms: int, expires_ms: int,
 ) -> int | None:  # fmt: skip
+    """The command's number; None for a unit that was revoked a moment ago: nothing reaches it."""
     life_ms = min(LONGEST_MS, expires_ms - now_ms)
-    try:
-        made = orders.issue(
-            store, signer, UnitId(unit), action, arguments, account=account, now_ms=now_ms, life_ms=life_ms
-        )
-    except SyncError:
-        return None  # it was revoked a moment ago: nothing reaches it
-    return made.counter
+    made = orders.issue_in(
+        db, signer, [UnitId(unit)], action, arguments, account=account, now_ms=now_ms, life_ms=life_ms
+    )
+    return made[0].counter if made else None
 
 
 def _clock(ms: int) -> str:

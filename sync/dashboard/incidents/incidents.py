@@ -64,7 +64,8 @@ def gather(store: Store, now_ms: int) -> None:
         take_turn(db, Turn.INCIDENTS)  # two workers must not make two incidents of one alarm
         for row in db.execute(query).all():
             _take(store, db, row, now_ms)
-        for incident, why in over.items():
+        still_over = _over(db, now_ms)  # it may have happened again since we looked
+        for incident, why in ((one, why) for one, why in over.items() if one in still_over):
             # Another worker, or a person, may have been faster.
             still = sa.update(incidents).where(incidents.c.id == incident, incidents.c.resolved_ms.is_(None))
             if db.execute(still.values(resolved_ms=now_ms)).rowcount == 1:

@@ -2,7 +2,8 @@
 
 A visit gives no access that the rules do not give: it limits the time in which they count for one person. It
 goes to each unit as a signed command that carries its end, so a unit without a network ends it too; a unit
-that was away, or came later, is told again until it has answered.
+that was away, or came later, is told again until it has answered. What changes a visit and what tells of it
+take turns: a unit obeys the last command it got, which must never carry an older end than the one before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sync.events import Signer, UnitId
 from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands, events, units
 from sync.registry.database.store import Store
-from sync.registry.database.transactions import insert
+from sync.registry.database.transactions import Turn, insert, take_turn
 
 DAY_MS = 86_400_000
 LONGEST_MS = 90 * DAY_MS
@@ -78,6 +79,7 @@ def ask(
     """Make a person temporary at a site; the visit's number. Raises RefusedError."""
     _check_times(begins_ms, ends_ms, now_ms)
     with store.transaction() as db:
+        take_turn(db, Turn.VISITS)
         _check_site(db, viewer, person, site)
         _check_sponsor(db, sponsor)
         same = (visits.c.person == person, visits.c.site == site, visits.c.lifted_ms.is_(None))
@@ -87,30 +89,32 @@ def ask(
         number = insert(db, visits, **values, ends_ms=ends_ms, made_by=viewer.account, made_ms=now_ms)
         about = f"{number}: {person} at {site}, {sponsor} answers: {what}"
         journal.append(db, viewer.account, "temporary", about, now_ms)
-    tell_due(store, signer, now_ms, number)
+        _tell(store, db, signer, now_ms, number)
     return number
 
 
 def change(store: Store, signer: Signer, viewer: Viewer, number: int, ends_ms: int, now_ms: int) -> None:
     """Give a visit another end. Raises RefusedError."""
     with store.transaction() as db:
+        take_turn(db, Turn.VISITS)
         row = _mine(db, viewer, number)
         begins_ms = min(row.begins_ms, ends_ms - 1000)
         _check_times(begins_ms, ends_ms, now_ms)
         _set(db, number, begins_ms=begins_ms, ends_ms=ends_ms)
         journal.append(db, viewer.account, "visit changed", f"{number}: {row.person}", now_ms)
-    tell_due(store, signer, now_ms, number)
+        _tell(store, db, signer, now_ms, number)
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, number: int, now_ms: int) -> None:
     """End a visit now: no door of the site lets this person in. Raises RefusedError."""
     with store.transaction() as db:
+        take_turn(db, Turn.VISITS)
         row = _mine(db, viewer, number)
         if row.ends_ms <= now_ms:
             raise RefusedError("This visit is over already.", 409)
         _set(db, number, begins_ms=min(row.begins_ms, now_ms - 1000), ends_ms=now_ms)
         journal.append(db, viewer.account, "visit ended", f"{number}: {row.person}", now_ms)
-    tell_due(store, signer, now_ms, number)
+        _tell(store, db, signer, now_ms, number)
 
 
 def answer_for(store: Store, viewer: Viewer, number: int, now_ms: int) -> None:
@@ -126,33 +130,22 @@ def answer_for(store: Store, viewer: Viewer, number: int, now_ms: int) -> None:
 def lift(store: Store, signer: Signer, viewer: Viewer, number: int, why: str, now_ms: int) -> None:
     """Let the person stay for good: only the rules count again. Raises RefusedError."""
     with store.transaction() as db:
+        take_turn(db, Turn.VISITS)
         row = _mine(db, viewer, number)
         _set(db, number, lifted_ms=now_ms)
         journal.append(db, viewer.account, "visit lifted", f"{number}: {row.person}: {why}", now_ms)
-    tell_due(store, signer, now_ms, number)
+        _tell(store, db, signer, now_ms, number)
 
 
-def tell_due(store: Store, signer: Signer, now_ms: int, number: int | None = None) -> int:
+def tell_due(store: Store, signer: Signer, now_ms: int) -> int:
     """Tell units that do not know a visit, or enrolled the person anew since; returns how many commands."""
-    told = 0
     with store.reading() as db:
-        waiting = _waiting(db, now_ms, number)
-    for row, names in waiting:
-        action, arguments = "lift_visit", {"person": row.person}
-        if row.lifted_ms is None:
-            action = "limit_visit"
-            arguments = {"person": row.person, "begins_ms": row.begins_ms, "ends_ms": row.ends_ms}
-        made = orders.issue_all(
-            store, signer, [UnitId(name) for name in names], action, arguments, account=row.made_by,
-            now_ms=now_ms, life_ms=LIFE_MS,
-        )  # fmt: skip
-        rows = [{"visit": row.id, "unit": command.unit, "counter": command.counter} for command in made]
+        waiting = [row.id for row, _ in _waiting(db, now_ms)]
+    told = 0
+    for number in waiting:
         with store.transaction() as db:
-            for values in rows:
-                kept = store.upsert(visit_units).values(**values)
-                again = {"counter": values["counter"]}
-                db.execute(kept.on_conflict_do_update(index_elements=["visit", "unit"], set_=again))
-        told += len(rows)
+            take_turn(db, Turn.VISITS)
+            told += _tell(store, db, signer, now_ms, number)  # as it stands now: it may have been changed
     return told
 
 
@@ -239,7 +232,27 @@ def _set(db: Connection, number: int, **values: int) -> None:
     db.execute(sa.update(visit_units).where(visit_units.c.visit == number).values(counter=None))
 
 
-def _waiting(db: Connection, now_ms: int, number: int | None) -> list[tuple[Any, list[str]]]:
+def _tell(store: Store, db: Connection, signer: Signer, now_ms: int, number: int) -> int:
+    """Tell the units that wait for one visit, in the transaction that has the turn; how many commands."""
+    told = 0
+    for row, names in _waiting(db, now_ms, number):
+        action, arguments = "lift_visit", {"person": row.person}
+        if row.lifted_ms is None:
+            action = "limit_visit"
+            arguments = {"person": row.person, "begins_ms": row.begins_ms, "ends_ms": row.ends_ms}
+        made = orders.issue_in(
+            db, signer, [UnitId(name) for name in names], action, arguments, account=row.made_by,
+            now_ms=now_ms, life_ms=LIFE_MS,
+        )  # fmt: skip
+        for command in made:
+            kept = store.upsert(visit_units).values(visit=row.id, unit=command.unit, counter=command.counter)
+            again = {"counter": command.counter}
+            db.execute(kept.on_conflict_do_update(index_elements=["visit", "unit"], set_=again))
+        told += len(made)
+    return told
+
+
+def _waiting(db: Connection, now_ms: int, number: int | None = None) -> list[tuple[Any, list[str]]]:
     """Visits, and the units that have to be told of each."""
     live = sa.or_(visits.c.lifted_ms.is_(None), visits.c.lifted_ms > now_ms - LIFT_FOR_MS)
     chosen = live if number is None else visits.c.id == number

@@ -25,6 +25,8 @@ class Turn(IntEnum):
     INCIDENTS = 7216357
     HOLDS = 7216358
     CAMPAIGNS = 7216359
+    VISITS = 7216360
+    DOCUMENTS = 7216361
 
 
 def take_turn(db: Connection, turn: Turn) -> None:

@@ -17,6 +17,7 @@ from sync.registry.database import fleet_changes
 from sync.registry.database.fleet_tables import documents, parts
 from sync.registry.database.schema import units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.fleet import rollout
 from sync.registry.fleet.people import Fleet, heard, note_holdings, reached
 from sync.registry.fleet.wanted import Wishes, as_bundle, as_part, keep_part, piece, wishes
@@ -51,7 +52,9 @@ class FleetHandler:
 
 
 class DocumentIssuer:
-    """Makes every unit's document, with the command key. One worker does; a second does no harm."""
+    """Makes every unit's document, with the command key. One worker does; a second does no harm: they take
+    turns, so that none signs last what it read first.
+    """
 
     def __init__(self, store: Store, signer: Signer, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -66,6 +69,7 @@ class DocumentIssuer:
         with self._store.transaction() as db:
             self._store.raise_alarms(db, rollout.assess(db, now_ms), now_ms)
         with self._store.transaction() as db:
+            take_turn(db, Turn.DOCUMENTS)
             now_units, changed = units_now(db), fleet_changes.take(db)
             due_ms = self._due_ms
             if changed or now_units != self._units or now_ms >= due_ms:

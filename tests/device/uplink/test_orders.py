@@ -49,6 +49,26 @@ def test_what_is_no_order_is_thrown_away(tmp_path: Path, content: bytes) -> None
     assert not (tmp_path / "1.order").exists()
 
 
+def test_an_order_that_the_unit_cannot_read_is_no_order_that_was_obeyed(tmp_path: Path) -> None:
+    path = post(tmp_path, Order(Action.LOCK_DOWN, "*"))
+    path.write_bytes(b"{")
+    assert list(waiting(tmp_path)) == []
+    with pytest.raises(OrderError, match="could not read the order: not an order"):
+        await_done(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_order_that_is_withdrawn_while_others_are_read_leaves_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        post(tmp_path, Order(Action.PARDON, "4f2a"))
+    found = waiting(tmp_path)
+    first, _ = next(found)
+    (second,) = set(tmp_path.iterdir()) - {first}
+    second.unlink()
+    assert list(found) == []
+    assert list(tmp_path.iterdir()) == [first]
+
+
 def test_there_is_no_order_that_lets_somebody_in() -> None:
     """A hold is the one that unlocks: until an hour, and only where the door's rules say `may_be_held`.
     A visit takes away what the rules give, and lifting one gives no more than they do."""

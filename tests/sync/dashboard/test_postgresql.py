@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sync.dashboard.app import PAGES
 from sync.dashboard.demo import demo_records
 from sync.dashboard.demo.demo_data import DemoData
 from sync.dashboard.demo.demo_events import DemoSize
+from sync.dashboard.errors import RefusedError
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.insight import attacks, counted, figures
 from sync.dashboard.live.feed import Feed
@@ -26,6 +28,7 @@ from sync.dashboard.people import visits
 from sync.keys import FileSigner
 from sync.registry.database.schema import events
 from sync.registry.database.store import Store
+from tests.sync.between import Other
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
 from tests.sync.dashboard.records.test_reports import daily_reports, morning_ms
 from tests.sync.dashboard.test_browser import Unit
@@ -113,6 +116,28 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
             count = db.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
         assert seen == count == stored == len(exported)
         assert journal.check(store)[0] >= 5
+        store.close()
+
+
+def test_two_administrators_who_disable_each_other_do_not_leave_nobody(tmp_path: Path) -> None:
+    with postgres() as cluster:
+        store = Store.open(cluster.url)
+        prepare(store)
+        hospital = Hospital(tmp_path, store, FileSigner.generate())
+        accounts, now_ms = hospital.accounts, hospital.now_ms()
+        for name in ("ada", "zoe"):
+            accounts.accept(accounts.invite("admin", (), "test", now_ms), name, PASSWORD, now_ms)
+        other = Other(store, lambda: accounts.disable("zoe", "ada", now_ms))
+        left = [other.begin]
+
+        def looked(*told: Any) -> None:
+            if left and told[2].startswith("UPDATE dashboard_accounts"):
+                left.pop()()
+
+        sa.event.listen(store.engine, "before_cursor_execute", looked)
+        accounts.disable("ada", "zoe", now_ms)
+        sa.event.remove(store.engine, "before_cursor_execute", looked)
+        assert [type(err) for err in other.end()] == [RefusedError]
         store.close()
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from device.audio import AudioDeviceLostError, AudioError
-from device.audio.card.child import without_jacks_database
+from device.audio.card.child import NOWHERE, spare_the_home, without_jacks_database
 from device.audio.card.health import Trouble
 from device.audio.card.level import InputLevel, LevelState
 from device.audio.card.loudspeaker import Loudspeaker
 from device.audio.card.process import CardProcess, refusal
 from device.audio.microphone import Microphone
 from device.audio.settings import MicrophoneSettings
+from tests.e2e.sound_server import require_sound
 from tests.waiting import wait_until
 
 IMPATIENT = MicrophoneSettings(start_s=1.0, stall_s=0.5)
@@ -110,6 +111,54 @@ def test_jacks_library_makes_no_database_and_waits_for_none_left_half_made(tmp_p
         assert place.is_dir(), "JACK runs, and keeps what it has"
     with without_jacks_database(tmp_path / "none"):
         pass
+
+
+def test_where_no_sound_server_can_be_its_library_makes_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ALSA's plugin for PulseAudio looks for a server in `~/.config/pulse` and makes it, and one in /tmp."""
+    require_sound()
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    for name in [name for name in os.environ if name.startswith(("PULSE_", "XDG_", "ALSA_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(home), "TMPDIR": str(temporary), "PATH": "/nonexistent"}.items():
+        monkeypatch.setenv(name, value)
+    if os.geteuid() == 0:  # for anybody else the library starts a server
+        process = CardProcess()
+        process.ask(do="capture", device="no such device", rate_hz=None, latency_s=0.1)
+        message = process.message(120.0)
+        process.close()
+        assert message is not None
+        assert message.kind == "e"
+        assert [*home.iterdir(), *temporary.iterdir()] == []
+
+
+def test_a_sound_server_that_is_there_or_can_be_started_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, user = {"HOME": str(tmp_path / "new")}, 1000
+    monkeypatch.setenv("PATH", "/nonexistent")
+
+    def looks_at(environment: dict[str, str], user: int = user) -> str | None:
+        found = dict(environment)
+        spare_the_home(found, user)
+        return found.get("PULSE_RUNTIME_PATH")
+
+    assert looks_at(plain) == NOWHERE
+    for given in ({"XDG_RUNTIME_DIR": "/run/user/1000"}, {"PULSE_SERVER": "desk.site"}):
+        assert looks_at({**plain, **given}) is None
+    (tmp_path / "old" / ".config" / "pulse").mkdir(parents=True)
+    (tmp_path / "older" / ".pulse").mkdir(parents=True)
+    assert looks_at({"HOME": str(tmp_path / "old")}) is None
+    assert looks_at({"HOME": str(tmp_path / "older")}) is None
+    assert looks_at({**plain, "XDG_CONFIG_HOME": str(tmp_path / "old" / ".config")}) is None
+    (tmp_path / "pulseaudio").write_text("#!/bin/sh\n")
+    (tmp_path / "pulseaudio").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert looks_at(plain) is None
+    assert looks_at(plain, user=0) == NOWHERE
 
 
 def test_who_speaks_into_a_device_that_drops_every_twentieth_sample_is_not_judged(card: Card) -> None:

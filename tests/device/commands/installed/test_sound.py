@@ -36,3 +36,9 @@ def test_doctor_names_a_driver_that_drops_samples_and_a_dead_capsule(
 
 def test_each_trouble_has_a_remedy() -> None:
     assert set(REMEDIES) == set(Trouble)
+
+
+def test_doctor_listens_as_long_to_a_device_that_is_slow_to_open(tmp_path: Path) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(HEAD + "time.sleep(4.0)\n" + DRIVER.format(sample="5", block_s=0.02))
+    assert troubles(PATIENT, lambda: CardProcess(child), listen_s=7.5) == [Trouble.STUCK]

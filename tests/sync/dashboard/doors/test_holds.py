@@ -27,6 +27,7 @@ from sync.registry.commands import issued as orders
 from sync.registry.database.schema import commands
 from sync.registry.fleet.wanted import keep_part, part_value, want
 from tests.device.unit.test_watch import Scene, rules
+from tests.sync.between import after_the_first_transaction
 from tests.sync.dashboard.conftest import Hospital, token_of
 from tests.sync.parts import SoftwareSigner
 
@@ -276,3 +277,44 @@ def test_rules_that_nobody_can_read_show_nothing(ward: Ward) -> None:
     answer = ward.client.get(PAGE)
     assert answer.status_code == 200
     assert "rules version" not in answer.text
+
+
+def asked_of_the_door(hospital: Hospital) -> list[str]:
+    """In order."""
+    with hospital.store.reading() as db:
+        query = sa.select(commands.c.action).where(commands.c.unit == UNIT).order_by(commands.c.counter)
+        return list(db.execute(query).scalars())
+
+
+def test_a_hold_that_is_ended_as_soon_as_it_is_there_is_over_at_the_door_too(hospital: Hospital) -> None:
+    """Its command goes with it: one that came after the end would leave the door open."""
+    store, signer, now_ms = hospital.store, hospital.signer, hospital.now_ms()
+
+    def ended() -> None:
+        with store.reading() as db:
+            (row,) = db.execute(sa.select(table)).all()
+        holds.end(store, signer, _desk(), UNIT, "ward", row.id, now_ms)
+
+    with after_the_first_transaction(store, ended):
+        holds.ask(
+            store, signer, _desk(), UNIT, "ward", now_ms, now_ms + 3_600_000, holds.Conditions(), "x", now_ms
+        )
+    assert asked_of_the_door(hospital) == ["hold_open", "end_hold"]
+
+
+def test_a_weekly_hold_that_is_removed_while_holds_are_asked_for_asks_for_none(hospital: Hospital) -> None:
+    store, signer, now_ms = hospital.store, hospital.signer, hospital.now_ms()
+    every_day, hour = tuple(range(7)), dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).hour
+    hours = dt.time((hour + 2) % 24), dt.time((hour + 3) % 24)
+    holds.plan(store, _desk(), UNIT, "ward", every_day, *hours, holds.Conditions(), now_ms)
+
+    def removed() -> None:
+        with store.reading() as db:
+            (plan,) = holds.plans_of(db, UNIT, "ward")
+        holds.drop_plan(store, signer, _desk(), UNIT, "ward", plan.id, now_ms)
+
+    with after_the_first_transaction(store, removed):
+        holds.ask_due(store, signer, dt.UTC, now_ms)
+    assert asked_of_the_door(hospital) == []
+    with store.reading() as db:
+        assert db.execute(sa.select(table)).all() == []

@@ -12,6 +12,7 @@ from sync.dashboard.incidents import incidents
 from sync.dashboard.schema import incidents as table
 from sync.registry.database.schema import events
 from sync.registry.verification import Alarm
+from tests.sync.between import after_the_first_transaction
 from tests.sync.dashboard.conftest import Hospital
 
 ADMIN = Viewer("admin", "admin", (), "", "")
@@ -26,7 +27,11 @@ class Door:
         self.store, self.now_ms = hospital.store, hospital.now_ms()
 
     def happens(self, kind: str, rule: str | None = None) -> None:
-        """An event of `kind` now, and what the detector makes of it."""
+        """An event of `kind` now, what the detector makes of it, and what becomes of that."""
+        self.sends(kind, rule)
+        incidents.gather(self.store, self.now_ms)
+
+    def sends(self, kind: str, rule: str | None = None) -> None:
         self.now_ms += MINUTE_MS
         with self.store.transaction() as db:
             mine = events.c.unit == UNIT
@@ -38,7 +43,6 @@ class Door:
             if rule is not None:
                 raised = Alarm(rule, "critical", UNIT, f"{rule} {self.now_ms}", {}, DOOR)
                 self.store.raise_alarms(db, [raised], self.now_ms)
-        incidents.gather(self.store, self.now_ms)
 
     def row(self, rule: str) -> Any:
         with self.store.reading() as db:
@@ -65,6 +69,14 @@ def test_a_door_that_was_held_ends_its_incident_when_it_shuts_and_begins_it_agai
     door.happens("DOOR_OPEN_TOO_LONG", "DOOR_HELD")
     assert incidents.state(door.row("DOOR_HELD")) == "new"
     assert door.spans("DOOR_HELD") == [(True, 1), (False, 0)]
+
+
+def test_a_door_that_is_held_again_while_its_incident_is_about_to_end_ends_it_not(door: Door) -> None:
+    door.happens("DOOR_OPEN_TOO_LONG", "DOOR_HELD")
+    door.sends("DOOR_CLOSED")
+    with after_the_first_transaction(door.store, lambda: door.sends("DOOR_OPEN_TOO_LONG", "DOOR_HELD")):
+        incidents.gather(door.store, door.now_ms)
+    assert incidents.state(door.row("DOOR_HELD")) == "new"
 
 
 def test_a_forced_door_stays_somebodys_matter_until_somebody_has_seen_it(door: Door) -> None:
