@@ -194,18 +194,22 @@ class _Pump:
 
     def _run(self) -> None:
         try:
+            waited_s = 0.0
             while not self._stopped.is_set():
+                began_s = time.monotonic()
                 message = self._card.message(_POLL_S)
+                now_s = time.monotonic()
+                waited_s += now_s - began_s
                 if message is None:
                     continue
                 if message.kind != "s":
                     self.why = f"the microphone was lost ({message.facts().get('text', '')}); check its plug"
                     return
                 block = np.frombuffer(message.body, np.int16, offset=1).reshape(-1, self._channels).copy()
-                now_s = time.monotonic()
-                if wrong := self._pace.feed(len(block), now_s, lost=bool(message.body[0])):
+                if wrong := self._pace.feed(len(block), now_s, waited_s, lost=bool(message.body[0])):
                     self.why = f"the microphone cannot be heard: {wrong}"
                     return
+                waited_s = 0.0
                 self._found += self._health.feed(block, now_s, lost=bool(message.body[0]))
                 heard = block[:, self._health.channel].copy()
                 # The driver does not say how much it dropped; a block is the least it can be.

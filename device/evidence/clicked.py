@@ -11,9 +11,9 @@ from device.audio.spoiled.clicks import clicks, evenly, without
 from device.audio.utterance import Wave
 from device.model_store.calibration import LLR_LIMIT
 
-ASKED_BELOW_LLR = 1.0
+ASKED_BELOW_LLR = 1.2
 """Above, clicks and lost blocks are not looked for: they cost nobody a decision at `standard` and
-`drugs`. At `max`, which asks for 2, they may."""
+`drugs`. At `max`, which asks for 2.3, they may."""
 
 
 class LiveFinding(Protocol):

@@ -1,9 +1,9 @@
 """Corrects the live check's scores for the place, by how far its noise and echoes move everybody's scores.
 
-The detector was calibrated on speech at a desk. Noise and rooms lower its scores of people. How far speech
-stands out and how fast sound dies away tell the place; the LLR is moved by as much as people were moved there
-(docs/adr/0038), and stretched so that people become rare by e for each unit of it (docs/adr/0069). The fit
-heard no attack.
+The detector was calibrated on speech at a desk. Noise and rooms lower its scores of people, and rooms draw
+them together. How far speech stands out and how fast sound dies away tell the place; the LLR is moved by as
+much as people were moved there (docs/adr/0038), and stretched so that everywhere people become rare by e for
+each unit of it (docs/adr/0080). The fit heard no attack.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ QUIET_SNR_DB, LOUD_SNR_DB = 30.0, 10.0
 DRY_DB_S, LIVELY_DB_S = 220.0, 100.0
 MOST_SHIFT = 4.0
 """Of the LLR: a table that moves it more is damaged."""
-LEAST_STRETCH, MOST_STRETCH = 0.5, 3.0
-"""A table that stretches it less or more is damaged, too."""
+LEAST_SPREAD, MOST_SPREAD = 0.25, 2.0
+"""A table by which people spread less or more somewhere is damaged, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +48,50 @@ def _share(value: float, none: float, whole: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class ByPlace:
+    """What differs by place: so much everywhere, and so much more in full noise and in a lively room."""
+
+    always: float
+    noise: float
+    echo: float
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """From a table of these three; raises KeyError or ValueError for any other."""
+        return cls(*(float(fields[name]) for name in cls.__slots__))
+
+    def at(self, place: Place) -> float:
+        """What it is there."""
+        return self.always + self.noise * place.noise + self.echo * place.echo
+
+    def lies_within(self, least: float, most: float) -> bool:
+        """Whether it lies between the two in every place, and is a number."""
+        ends = (0.0, 1.0)
+        return all(least <= self.at(Place(noise, echo)) <= most for noise in ends for echo in ends)
+
+
+@dataclass(frozen=True, slots=True)
 class Conditioned:
-    """The shift of one fit. Another detector than the one it was fitted on is left as it is."""
+    """What one fit made of people's scores in places. Another detector than the one it was fitted on is left
+    as it is."""
 
     version: str
     detector: str
     """The version of the only detector whose scores this moves."""
-    always: float
-    """Added to every LLR, in natural log ..."""
-    noise: float
-    """... and so much more in full noise ..."""
-    echo: float
-    """... and so much more in a lively room."""
+    shift: ByPlace
+    """Added to the LLR, in natural log."""
+    spread: ByPlace
+    """What the moved LLR is divided by: over so much of it people become rarer by e."""
     operating_points: Mapping[str, float]
     """Thresholds by name: the zero lies elsewhere than the detector's own."""
-    stretch: float = 1.0
-    """What the moved LLR is multiplied by: so much of an LLR as people's lowest say."""
 
     def __post_init__(self) -> None:
-        if not LEAST_STRETCH <= self.stretch <= MOST_STRETCH:
-            raise ValueError(
-                f"the table stretches an LLR by less than {LEAST_STRETCH:g} or more than {MOST_STRETCH:g}"
-            )
-        ends = (0.0, 1.0)
-        corners = [self.shift(Place(noise, echo)) for noise in ends for echo in ends]
-        if not all(abs(corner) <= MOST_SHIFT for corner in corners):
+        if not self.shift.lies_within(-MOST_SHIFT, MOST_SHIFT):
             raise ValueError(f"the shift moves an LLR by more than {MOST_SHIFT:g}, or is not a number")
+        if not self.spread.lies_within(LEAST_SPREAD, MOST_SPREAD):
+            raise ValueError(
+                f"people spread over less than {LEAST_SPREAD:g} or more than {MOST_SPREAD:g} of an LLR"
+            )
         if not all(math.isfinite(value) for value in self.operating_points.values()):
             raise ValueError("an operating point is not finite")
 
@@ -84,21 +102,18 @@ class Conditioned:
         return cls(
             version=str(table["version"]),
             detector=str(table["detector"]),
-            **{name: float(table["shift"][name]) for name in ("always", "noise", "echo")},
+            shift=ByPlace.of(table["shift"]),
+            spread=ByPlace.of(table["spread"]),
             operating_points={str(name): float(value) for name, value in table["operating_points"].items()},
-            stretch=float(table["shift"]["stretch"]),
         )
-
-    def shift(self, place: Place) -> float:
-        """What is added to the LLR there, before it is stretched."""
-        return self.always + self.noise * place.noise + self.echo * place.echo
 
     def llr(self, detector: str, llr: float, quality: Quality) -> float:
         """The LLR of a live human; `llr` is the own one of the detector of that version. What is not a
         number stays none."""
         if detector != self.detector or not math.isfinite(llr):
             return llr
-        moved = self.stretch * (llr + self.shift(Place.of(quality)))
+        place = Place.of(quality)
+        moved = (llr + self.shift.at(place)) / self.spread.at(place)
         return max(-LLR_LIMIT, min(LLR_LIMIT, moved))
 
     def points(self, detector: str, own: Mapping[str, float]) -> Mapping[str, float]:

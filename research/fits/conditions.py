@@ -3,8 +3,9 @@
     python -m research.fits.conditions --manifest M.tsv --root DIR --keep FILE [--write]
 
 People on whom calibrations may be fitted say up to three recordings each: as recorded, in rooms, beside other
-voices, ward sounds and noise. A quantile regression puts the LLR's zero where REFUSED of them are refused,
-and the LLR is stretched so that its lowest TAIL become rare by e for each unit.
+voices, ward sounds and noise, at two metres in a lively room, and in noise with no room. Two quantile
+regressions tell by place where the lowest REFUSED of them lie, which is the LLR's zero there, and the lowest
+QUARTER; the LLR is stretched so that people become rare by e for each unit between the two.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from device.access.rules.levels import LEVELS
 from device.audio import load_utterance
 from device.audio.utterance import Quality, Utterance, Wave
 from device.errors import DeviceError
 from device.evidence import conditioned
-from device.evidence.conditioned import Place
+from device.evidence.conditioned import ByPlace, Place
+from device.liveness.condition import Conditions, blindness
 from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
 from quantize.evaluate.checks.opened import open_spoof, spoof_code
@@ -42,16 +45,17 @@ from quantize.playback import Room, pink, reverberate, rms
 
 REFUSED = 0.025
 """Of people, in every place."""
-TAIL = 0.05
-"""Of people, the lowest, that tell how much of an LLR the moved score is."""
-BARS_LLR = (1.0, 2.0)
-"""What the levels `drugs` and `max` ask for."""
-PLACES = ("clean", "room", "babble", "ward", "noise")
+QUARTER = 0.25
+"""Of people, the lowest, that tell with REFUSED how much of an LLR the moved score is in a place."""
+BARS_LLR = tuple(sorted({risk.thresholds.live_llr for risk in LEVELS.values()}))
+"""What the levels ask for."""
+PLACES = ("clean", "room", "babble", "ward", "noise", "far", "hiss")
 CORPORA = ("an4", "so762", "so762_child", "libri", "indian_english")
 NOISES = ("noise", "noise_misc", "noise_esc10")
 MOST = 3
 LEVEL = 0.06
 STEPS = 80
+PARTS = ByPlace.__slots__
 TABLE = Path(conditioned.__file__).with_name("conditions.toml")
 
 Array = npt.NDArray[np.float64]
@@ -93,11 +97,14 @@ def rendered(recording: Recording, place: str, sounds: Sounds) -> Wave:
         return wave
     seed = hashlib.sha256(repr((recording.path, place, 0)).encode()).digest()[:8]
     dice = np.random.default_rng(int.from_bytes(seed, "little"))
-    far = dice.random() < 0.3
-    direct_db = (-5, 2) if far else (0, 10)
-    wave = reverberate(wave, Room(dice.uniform(0.2, 0.8), dice.uniform(*direct_db)), dice)
-    wave = np.pad(wave * np.float32(LEVEL / max(rms(wave), 1e-9)), int(dice.uniform(0.3, 0.9) * 16_000))
-    if place == "room":
+    if place == "hiss":
+        wave = _beside_the_door(wave, dice)
+        snr_db = dice.uniform(8, 30)
+        if dice.random() < 0.5:
+            return _mixed(wave, pink(len(wave), dice), snr_db)
+        return _mixed(wave, _any_of(sounds.noises, sounds, len(wave), dice), snr_db)
+    wave = _beside_the_door(reverberate(wave, _room(place, dice), dice), dice)
+    if place in ("room", "far"):
         return _mixed(wave, pink(len(wave), dice), dice.uniform(20, 40))
     snr_db = dice.uniform(8, 22)
     if place == "babble":
@@ -109,9 +116,24 @@ def rendered(recording: Recording, place: str, sounds: Sounds) -> Wave:
     if place == "noise" and dice.random() < 0.3:
         return _mixed(wave, pink(len(wave), dice), snr_db)
     paths = sounds.ward if place == "ward" else sounds.noises
-    return _mixed(
-        wave, _piece(sounds.around.wave(paths[int(dice.integers(len(paths)))]), len(wave), dice), snr_db
-    )
+    return _mixed(wave, _any_of(paths, sounds, len(wave), dice), snr_db)
+
+
+def _room(place: str, dice: np.random.Generator) -> Room:
+    """A lively one at two metres, or any within a metre or so."""
+    if place == "far":
+        return Room(dice.uniform(0.5, 0.9), dice.uniform(-9, -3))
+    direct_db = (-5, 2) if dice.random() < 0.3 else (0, 10)
+    return Room(dice.uniform(0.2, 0.8), dice.uniform(*direct_db))
+
+
+def _beside_the_door(wave: Wave, dice: np.random.Generator) -> Wave:
+    """At a usual level, with something before and after it."""
+    return np.pad(wave * np.float32(LEVEL / max(rms(wave), 1e-9)), int(dice.uniform(0.3, 0.9) * 16_000))
+
+
+def _any_of(paths: Sequence[str], sounds: Sounds, length: int, dice: np.random.Generator) -> Wave:
+    return _piece(sounds.around.wave(paths[int(dice.integers(len(paths)))]), length, dice)
 
 
 def at_the_door(recording: Recording, place: str, sounds: Sounds) -> Utterance | None:
@@ -179,7 +201,7 @@ def measured(
 
 def _one(recording: Recording, place: str, sounds: Sounds, detector: SpoofDetector) -> dict[str, Any]:
     utterance = at_the_door(recording, place, sounds)
-    if utterance is not None:
+    if utterance is not None and blindness(utterance.quality, Conditions()) is None:
         with suppress(DeviceError):
             return {"llr": detector.llr(utterance.wave()), "quality": asdict(utterance.quality)}
     return {"llr": None, "quality": None}
@@ -204,21 +226,24 @@ def low_quantile(x: Array, y: Array, share: float) -> Array:
     return np.asarray(found, dtype=np.float64)
 
 
-def fit(heard: Sequence[Heard]) -> Array:
-    """(always, noise, echo), to three digits."""
-    llrs = np.array([one.llr for one in heard])
-    return np.asarray(-low_quantile(design(heard), llrs, REFUSED).round(3))
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """What the table holds, (always, noise, echo) each, to three digits."""
 
+    shift: Array
+    spread: Array
 
-def stretch(llrs: Array) -> float:
-    """How fast people become rare below their lowest TAIL, in natural log per unit; to three digits."""
-    edge = np.quantile(llrs, TAIL)
-    return round(float(1.0 / (edge - llrs[llrs < edge]).mean()), 3)
+    @classmethod
+    def of(cls, heard: Sequence[Heard]) -> Self:
+        """Of people alone."""
+        x, llrs = design(heard), np.array([one.llr for one in heard])
+        lowest, quarter = (low_quantile(x, llrs, share) for share in (REFUSED, QUARTER))
+        return cls((-lowest).round(3), ((quarter - lowest) / np.log(QUARTER / REFUSED)).round(3))
 
-
-def moved(heard: Sequence[Heard], shift: Array) -> Array:
-    """The LLRs as the door has them, but for their stretch."""
-    return np.asarray(np.array([one.llr for one in heard]) + design(heard) @ shift)
+    def llrs(self, heard: Sequence[Heard]) -> Array:
+        """As the door has them."""
+        x, llrs = design(heard), np.array([one.llr for one in heard])
+        return np.asarray((llrs + x @ self.shift) / (x @ self.spread))
 
 
 def refused(heard: Sequence[Heard], llrs: Array, bar_llr: float = 0.0) -> dict[str, str]:
@@ -235,21 +260,18 @@ def half_of(path: str) -> int:
     return int(hashlib.sha256("/".join(path.split("/")[:2]).encode()).hexdigest(), 16) % 2
 
 
-def table(shift: Array, wider: float, points: Mapping[str, float], detector: str, origin: str) -> str:
+def table(fit: Fit, points: Mapping[str, float], detector: str, origin: str) -> str:
     """The text of conditions.toml."""
     lines = [
         "# What moves the live check's LLR by place. Written by `python -m research.fits.conditions`.",
         f'version = "places-{datetime.now(UTC):%Y%m%d}"',
         f'detector = "{detector}"',
         f'origin = "{origin}"',
-        "",
-        "[shift]",
-        *(f"{name} = {value:.3f}" for name, value in zip(("always", "noise", "echo"), shift, strict=True)),
-        f"stretch = {wider:.3f}",
-        "",
-        "[operating_points]",
-        *(f"{name} = {value:.3f}" for name, value in points.items()),
     ]
+    for name, values in (("shift", fit.shift), ("spread", fit.spread)):
+        lines += ["", f"[{name}]"]
+        lines += [f"{part} = {value:.3f}" for part, value in zip(PARTS, values, strict=True)]
+    lines += ["", "[operating_points]", *(f"{name} = {value:.3f}" for name, value in points.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -266,16 +288,14 @@ def main(manifest: Path, root: Path, keep: Path, write: bool) -> None:
     for half in (0, 1):
         kept = [one for one in heard if half_of(one.path) != half]
         left = [one for one in heard if half_of(one.path) == half]
-        click.echo(f"left out: {refused(left, moved(left, fit(kept)))}")
-    shift = fit(heard)
-    llrs = moved(heard, shift)
-    click.echo(f"fitted on all: {refused(heard, llrs)}")
-    wider = stretch(llrs)
-    for bar_llr in BARS_LLR:
-        click.echo(f"where {bar_llr:g} is asked for: {refused(heard, wider * llrs, bar_llr)}")
-    points = {f"bpcer_{share}": wider * float(np.quantile(llrs, share / 100)) for share in (1, 3, 5)}
+        click.echo(f"left out: {refused(left, Fit.of(kept).llrs(left))}")
+    fit = Fit.of(heard)
+    llrs = fit.llrs(heard)
+    for bar_llr in (0.0, *BARS_LLR):
+        click.echo(f"fitted on all, where {bar_llr:g} is asked for: {refused(heard, llrs, bar_llr)}")
+    points = {f"bpcer_{share}": float(np.quantile(llrs, share / 100)) for share in (1, 3, 5)}
     origin = f"quantile regression, {len(heard)} renderings of {len({one.path for one in heard})} recordings"
-    text = table(shift, wider, points, detector.version, f"{origin} of people with an even SHA-256")
+    text = table(fit, points, detector.version, f"{origin} of people with an even SHA-256")
     click.echo(text)
     if write:
         TABLE.write_text(text, encoding="utf-8")

@@ -35,15 +35,17 @@ from device.model_store import slots
 from device.models.spoof.detector import CARD_ROLE
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate.door.heard import Condition
+from quantize.evaluate.door.heard import Condition, named
 from quantize.evaluate.door.whole import surroundings
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
 from quantize.train.speech.scoring import eer
-from research.spoof.conditions import ROWS, Door, drawn, llrs, unheard
+from research.spoof.conditions import ROWS, Door, Row, drawn, llrs, unheard
 
+FAR = named(("2 m, lively room",))["2 m, lively room"]
+HEARD = (*ROWS, Row(FAR.name, FAR, FAR))
 CORPORA = ("an4", "so762", "indian_english")
-BARS_LLR = (0.0, 0.5, 1.0, 1.2, 1.5, 2.0)
+BARS_LLR = (0.0, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 2.3)
 ROUNDS = 500
 CERTAIN_LLR = 99.0
 QUALITY = Quality(speech_s=3.0, snr_db=30.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=8_000.0)
@@ -138,7 +140,7 @@ def main(data: Path, keep: Path, most: int) -> None:
             pairs(door, people, row.people),
             pairs(door, people if row.replays else attacks, row.attacks),
         )
-        for row in track(ROWS, description="conditions")
+        for row in track(HEARD, description="conditions")
     }
     console = Console(width=150)
     console.print(_by_phrases(made))

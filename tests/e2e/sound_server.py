@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.speech import missing, require_tools
+from tests.waiting import wait_until
 
 SINK = "door"
 PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins libportaudio2"
@@ -93,15 +94,12 @@ class SoundServer:
         )
 
     def _wait_until_ready(self) -> None:
-        for _ in range(100):
-            ready = subprocess.run(
-                ["pactl", "info"], env=self.environment, capture_output=True, timeout=180, check=False
-            )
-            if ready.returncode == 0:
-                return
-            try:
-                self._server.wait(0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        raise RuntimeError("PulseAudio did not start")
+        def ready() -> bool:
+            if self._server.poll() is not None:
+                raise RuntimeError("PulseAudio did not start")
+            asked = ["pactl", "info"]
+            return not subprocess.run(
+                asked, env=self.environment, capture_output=True, timeout=180, check=False
+            ).returncode
+
+        wait_until(ready)

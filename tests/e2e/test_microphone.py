@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
+TRIES, SOON_S = 5, 20.0
+"""So often a clip is played, and so long after it something is told of it if it was heard."""
+SPOILED = ("GAP", "TOO_SHORT", "QUALITY")
+"""How a sentence is refused of which blocks were lost: at once, cut off, or with a crack over the words."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,7 @@ class Hearing:
     """A process that listens to the server's microphone and tells what it hears."""
 
     def __init__(self, server: SoundServer, *arguments: str) -> None:
+        self._server = server
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.hearing", *arguments],
             cwd=ROOT,
@@ -70,6 +76,24 @@ class Hearing:
                 return line
             seen.append(line["kind"])
 
+    def said(self, path: Path) -> dict[str, object]:
+        """What is heard of a clip that is played. On a busy machine blocks of it are lost, and it is refused
+        or not heard at all: then it is played again.
+        """
+        told: list[dict[str, object]] = []
+        for _ in range(TRIES):
+            self._server.play(path)
+            with suppress(Empty):
+                while True:
+                    told.append(self._lines.get(timeout=SOON_S))
+                    if told[-1]["kind"] == "Ended":
+                        assert "SilenceBegan" in [one["kind"] for one in told], told
+                        return told[-1]
+                    if told[-1]["kind"] == "Refused":
+                        assert told[-1]["code"] in SPOILED, told
+                        break
+        pytest.fail(f"not heard in {TRIES} tries: {told}")
+
     def exit_status(self) -> int:
         return self._process.wait(PATIENCE_S)
 
@@ -80,9 +104,7 @@ def test_a_person_is_heard_through_the_microphone_at_any_rate(
 ) -> None:
     with Hearing(server, "once", *rate_hz) as hearing:
         hearing.until("Ready")
-        server.play(reader[1].path)
-        hearing.until("SilenceBegan")
-        ended = hearing.until("Ended")
+        ended = hearing.said(reader[1].path)
     assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
     assert float(str(ended["snr_db"])) > 10.0
 
@@ -97,8 +119,7 @@ def test_a_person_is_heard_by_a_process_that_may_not_write_code_as_the_units_ser
             if hearing.exit_status() == 77:
                 pytest.skip("this kernel has no PR_SET_MDWE")
             raise
-        server.play(reader[1].path)
-        ended = hearing.until("Ended")
+        ended = hearing.said(reader[1].path)
     assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
 
 
@@ -136,8 +157,7 @@ def test_a_microphone_plugged_in_again_is_heard(server: SoundServer, reader: lis
         finally:
             server.plug_in()
         hearing.until("Ready")
-        server.play(reader[1].path)
-        assert hearing.until("Ended")["speech_s"] == pytest.approx(2.7, abs=0.5)
+        assert hearing.said(reader[1].path)["speech_s"] == pytest.approx(2.7, abs=0.5)
 
 
 def test_a_reader_that_is_late_is_told_how_much_it_missed(server: SoundServer) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 PATIENCE_S = 180.0
+TRIES, SPOILED = 5, ("DENIED_QUALITY", "DENIED_EXPIRED")
 
 
 class RunningUnit:
@@ -94,22 +95,28 @@ def environment(server: SoundServer, tmp_path: Path, reader: list[Reading]) -> d
     return found
 
 
+def answered(unit: RunningUnit, server: SoundServer, clip: Callable[[str], Path]) -> str:
+    """What becomes of somebody who comes and plays a clip for the phrase on the display. On a busy machine
+    blocks of it are lost, or it is over before the microphone hears: then somebody comes again.
+    """
+    for _ in range(TRIES):
+        unit.badge("4711")
+        server.play(clip(unit.shows(r"Please say: (.+?)\s*│")[1]))
+        found = unit.shows(r"commands\.run: (DENIED_\w+): ")[1]
+        if found not in SPOILED:
+            return found
+    raise AssertionError(f"not heard in {TRIES} tries")
+
+
 def test_a_voice_at_the_microphone_is_judged_against_the_phrase_on_display(
     server: SoundServer, environment: dict[str, str], reader: list[Reading], synthetic_voice: SyntheticVoice
 ) -> None:
     unit = RunningUnit(environment)
     unit.shows("Show your badge")
     # The enrolled reader, with a sentence from a book: right voice, wrong words.
-    unit.badge("4711")
-    unit.shows(r"Please say: (.+?)\s*│")
-    server.play(reader[4].path)
-    unit.shows("DENIED_PHRASE")
+    assert answered(unit, server, lambda _: reader[4].path) == "DENIED_PHRASE"
     # A machine that reads the display: right words, no living voice.
-    unit.badge("4711")
-    phrase = unit.shows(r"Please say: (.+?)\s*│")[1]
-    server.play(synthetic_voice(phrase))
-    unit.shows("stays locked")
-    unit.shows("DENIED_(SPOOF|VOICE)")
+    assert answered(unit, server, synthetic_voice) in ("DENIED_SPOOF", "DENIED_VOICE")
     assert unit.end() == 0
 
 

@@ -18,18 +18,18 @@ LEVELS: Mapping[str, RiskClass] = MappingProxyType(
     {
         "standard": RiskClass(
             "standard",
-            thresholds=Thresholds(live_llr=0.5, step_up_margin_llr=2.0),
+            thresholds=Thresholds(live_llr=0.8, step_up_margin_llr=2.0),
             attempts=LIMITS_WITH_LIVENESS,
         ),
         "drugs": RiskClass(
             "drugs",
-            thresholds=Thresholds(phrase_llr=3.0, voice_llr=4.6, live_llr=1.0, step_up_margin_llr=2.0),
+            thresholds=Thresholds(phrase_llr=3.0, voice_llr=4.6, live_llr=1.2, step_up_margin_llr=2.0),
             attempts=AttemptLimits(free_failures=3, first_wait_s=60.0, disable_after=20),
             challenge=ChallengeSettings(words=6, lifetime_s=15.0),
         ),
         "max": RiskClass(
             "max",
-            thresholds=Thresholds(phrase_llr=4.0, voice_llr=6.0, live_llr=2.0, step_up_margin_llr=2.0),
+            thresholds=Thresholds(phrase_llr=4.0, voice_llr=6.0, live_llr=2.3, step_up_margin_llr=2.0),
             attempts=AttemptLimits(free_failures=2, first_wait_s=120.0, disable_after=10),
             challenge=ChallengeSettings(words=7, lifetime_s=15.0),
             identify_margin_llr=4.0,

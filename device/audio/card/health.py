@@ -128,21 +128,20 @@ class Pace:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._began_s: float | None = None
-        self._latest_s = 0.0
         self._waited_s = 0.0
         self._heard_s = 0.0
         self._whole = True
 
-    def feed(self, samples: int, now_s: float, *, lost: bool) -> str:
-        """What is wrong, in words; empty when nothing is. `lost`: samples were dropped before these, so
-        that nothing can be said of the device's own pace."""
+    def feed(self, samples: int, now_s: float, waited_s: float, *, lost: bool) -> str:
+        """What is wrong, in words; empty when nothing is. For these samples we waited `waited_s`: what lies
+        there because a busy unit has not come to it says nothing about the device. `lost`: samples were
+        dropped before these, so that nothing can be said of the device's own pace."""
         if self._began_s is None:
-            self._began_s = self._latest_s = now_s
+            self._began_s = now_s
             return ""
         self._heard_s += samples / self._rate_hz
         self._whole = self._whole and not lost
-        self._waited_s += min(now_s - self._latest_s, LONGEST_WAIT_S)
-        self._latest_s = now_s
+        self._waited_s += min(waited_s, LONGEST_WAIT_S)
         if self._heard_s > FASTEST * (now_s - self._began_s) + WAITING_S:
             return "it gives sound faster than time passes, so it is no microphone; name another device"
         if self._whole and self._waited_s > DRIP_AFTER_S and self._heard_s < SLOWEST * self._waited_s:

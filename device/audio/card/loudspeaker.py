@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Event
 from typing import Protocol
 
@@ -47,6 +47,10 @@ class Loudspeaker:
             log.info("a tone was dropped: the loudspeaker is busy")
 
     def close(self) -> None:
+        """End it. Tones that wait are not played: a loudspeaker that hangs would take seconds for each."""
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
         self._waiting.put(None)
         self._thread.join(2 * MARGIN_S)
 

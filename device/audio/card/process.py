@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import select
 import signal
@@ -21,6 +22,8 @@ from device.audio.errors import AudioDeviceLostError, AudioError
 
 CHILD = Path(__file__).with_name("child.py")
 MAX_MESSAGE_BYTES = 1 << 20
+TAKES_S = 5.0
+"""For what it is told or is to play, a process that does not read has hung."""
 SHARED = Path("/dev/shm")  # noqa: S108 - nothing of ours is written there
 CARDS = Path("/proc/asound")
 
@@ -59,6 +62,7 @@ class CardProcess:
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
+        os.set_blocking(_pipe(self._process.stdin).fileno(), False)
         self._kill = weakref.finalize(self, _end, self._process)
         self._pending = bytearray()
 
@@ -67,11 +71,15 @@ class CardProcess:
         self.send(json.dumps(wanted).encode() + b"\n")
 
     def send(self, data: bytes) -> None:
-        """Raises AudioDeviceLostError when the process has gone."""
+        """Raises AudioDeviceLostError when the process has gone, or does not take it in time."""
         stdin = _pipe(self._process.stdin)
+        deadline_s = time.monotonic() + TAKES_S
         try:
             view = memoryview(data)
             while view:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not select.select([], [stdin], [], left_s)[1]:
+                    raise AudioDeviceLostError("the sound card's process hangs; it is started again")
                 view = view[stdin.write(view) or 0 :]
         except OSError as err:
             raise AudioDeviceLostError("the sound card's process has ended; it is started again") from err

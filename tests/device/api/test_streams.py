@@ -167,7 +167,7 @@ def test_what_is_no_sound_ends_the_connection(streams: Facade, message: bytes | 
 
 def test_a_caller_who_sends_nothing_is_let_go(open_streams: OpenStreams) -> None:
     with (
-        open_streams(stream_idle_s=0.2) as streams,
+        open_streams(stream_idle_s=3.0) as streams,
         streams.client.websocket_connect("/stream", headers=streams.bearer("stream")) as socket,
     ):
         socket.send_json({})

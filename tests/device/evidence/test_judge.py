@@ -152,8 +152,8 @@ def test_the_live_score_is_moved_by_the_place_for_the_detector_that_the_table_wa
     found = judge(utterance(), "one two", None)
     judge.close()
     at_a_desk = Quality(0.8, 30.0, 0.0, -20.0, 7000.0)
-    moved = 1.0 + table.shift(conditioned.Place.of(at_a_desk))
-    assert found.spoof_llr == pytest.approx(table.stretch * moved)
+    place = conditioned.Place.of(at_a_desk)
+    assert found.spoof_llr == pytest.approx((1.0 + table.shift.at(place)) / table.spread.at(place))
     assert found.operating_points == table.operating_points
 
 

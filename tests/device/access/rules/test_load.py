@@ -347,7 +347,7 @@ def test_levels_grow_stricter_in_everything() -> None:
         assert milder.challenge.words < stricter.challenge.words
 
 
-@pytest.mark.parametrize(("level", "live_llr"), [("standard", 0.5), ("drugs", 1.0), ("max", 2.0)])
+@pytest.mark.parametrize(("level", "live_llr"), [("standard", 0.8), ("drugs", 1.2), ("max", 2.3)])
 def test_the_bar_of_the_live_check_holds_for_both_phrases_of_a_level(level: str, live_llr: float) -> None:
     limits = LEVELS[level].thresholds
     for short_llr in (limits.live_llr - 0.01, limits.live_llr - 1.99):

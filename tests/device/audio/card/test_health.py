@@ -70,15 +70,17 @@ def test_the_channel_that_speaks_stays_when_the_other_one_dies_or_is_weaker() ->
 
 def test_a_device_that_keeps_time_is_never_too_fast_or_slow_however_late_we_read_it() -> None:
     pace = Pace(RATE_HZ)
-    assert [pace.feed(320, at / 50, lost=False) for at in range(2_000)] == [""] * 2_000
+    assert [pace.feed(320, at / 50, 0.02, lost=False) for at in range(2_000)] == [""] * 2_000
     late = Pace(RATE_HZ)  # held up for three seconds, and then everything that waited at once
-    assert late.feed(320, 0.0, lost=False) == ""
-    assert [late.feed(320, 3.0, lost=False) for _ in range(150)] == [""] * 150
+    assert late.feed(320, 0.0, 0.0, lost=False) == ""
+    assert [late.feed(320, 3.0, 3.0 * (at == 0), lost=False) for at in range(150)] == [""] * 150
     stopped = Pace(RATE_HZ)  # a unit that stood still for a minute says nothing about its device
-    assert [stopped.feed(320, at / 50, lost=False) for at in range(50)] == [""] * 50
-    assert [stopped.feed(320, 61.0 + at / 50, lost=False) for at in range(500)] == [""] * 500
+    assert [stopped.feed(320, at / 50, 0.02, lost=False) for at in range(50)] == [""] * 50
+    assert [stopped.feed(320, 61.0 + at / 50, 0.02 if at else 60.0, lost=False) for at in range(500)] == [
+        ""
+    ] * 500
     starved = Pace(RATE_HZ)  # the driver says itself that it had to drop some
-    assert [starved.feed(320, float(at), lost=at > 0) for at in range(10)] == [""] * 10
+    assert [starved.feed(320, float(at), 1.0, lost=at > 0) for at in range(10)] == [""] * 10
 
 
 def test_an_overdriven_input_is_said() -> None:
@@ -177,3 +179,12 @@ def test_a_machines_tone_repeats_itself_for_longer_than_a_block_and_is_none() ->
     assert gaps(np.round(5_000 * np.sin(2 * np.pi * 1_000 * at))[:, None]) == 0
     beeps = np.round(5_000 * np.sin(2 * np.pi * 1_000 * at)) * (at % 0.5 < 0.2)
     assert gaps(beeps[:, None]) == 0
+
+
+def test_a_unit_that_is_too_busy_to_take_what_lies_there_blames_no_device() -> None:
+    """Two seconds of sound that were there at once; the unit took a quarter of a second for each block."""
+    pace = Pace(16_000)
+    assert not any(pace.feed(320, 0.25 * number, 0.0, lost=False) for number in range(100))
+    drips = Pace(16_000)
+    told = [drips.feed(320, 0.25 * number, 0.25, lost=False) for number in range(100)]
+    assert "hardly any of its sound arrives" in told[17]

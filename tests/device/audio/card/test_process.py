@@ -249,8 +249,9 @@ def test_what_a_quiet_microphone_gives_is_raised_and_the_answer_is_learned_from_
 ) -> None:
     text = """
 opened()
-for number in range(100):  # a second of somebody who speaks quietly, a second of nobody
-    tell(b's', bytes(1) + struct.pack("<hh", 100, -100) * 160 * (number < 50) + bytes(640) * (number >= 50))
+def block(samples): return b's' + struct.pack('<I', 641) + bytes(1) + samples
+# A second of somebody who speaks quietly, a second of nobody; at once.
+os.write(1, block(struct.pack("<hh", 100, -100) * 160) * 50 + block(bytes(640)) * 50)
 time.sleep(60)
 """
     microphone = Microphone(PATIENT, start=card(text))
@@ -318,6 +319,28 @@ while header := sys.stdin.buffer.read(4):
     wait_until(lambda: (speaker(tone), time.sleep(0.05), played.exists())[2])
     speaker.close()
     assert len([record for record in caplog.records if "no tones" in record.message]) == 1
+
+
+def test_a_process_that_does_not_take_what_it_is_to_play_has_hung(card: Card) -> None:
+    process = card("time.sleep(3600)")()
+    ended = Timer(60.0, process.kill)  # so that a wait without an end is told, too
+    ended.start()
+    with pytest.raises(AudioDeviceLostError, match="hangs; it is started again"):
+        process.send(b"{}\n" + bytes(1 << 20))
+    ended.cancel()
+    process.close()
+
+
+def test_a_loudspeaker_that_hangs_is_tried_with_no_further_tone_when_it_is_closed(card: Card) -> None:
+    tries = []
+    start = card("tell(b'o', b'{}')\ntime.sleep(3600)\n")
+    speaker = Loudspeaker(lambda: (tries.append(1), start())[1])
+    speaker(np.zeros(1_600, np.int16))
+    wait_until(lambda: len(tries) == 1)
+    for _ in range(3):
+        speaker(np.zeros(1_600, np.int16))
+    speaker.close()
+    assert len(tries) == 1
 
 
 def test_a_message_of_any_length_is_refused(card: Card) -> None:
