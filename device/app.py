@@ -13,6 +13,7 @@ from device.feedback.display import Display
 from device.model_store.sessions import give_memory_back
 from device.unit.assembly import Unit
 from device.unit.attempts import listened_on, named, served
+from device.unit.succession.following import followed_on
 from device.unit.succession.growth import grown_on
 
 
@@ -39,8 +40,9 @@ def run(
             decision = made.decision
             door.obey(decision)
             display.tell(decision)
-            listened_on(unit, made)
+            made = listened_on(unit, made)
             grown_on(unit, made, door_name)
+            followed_on(unit, made, door_name)
             give_memory_back()
             yield decision
             more = decision.outcome is Outcome.STEP_UP  # one more phrase, from the same person

@@ -157,6 +157,9 @@ class JudgeSettings:
     second_words: SecondWords = SecondWords.WHISPER_BASE
     """Where the bundle has it, and `onnxruntime` is the first (docs/adr/0060)."""
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
+    voices_follow: bool = True
+    """Whether voiceprints follow what this unit's doors hear of their owners, where the rules allow it. False
+    drops what was followed, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,9 @@ UNIT_EVENTS = frozenset(
         "SUCCESSOR_HEARD",
         "SUCCESSOR_READY",
         "SUCCESSOR_DROPPED",
+        "VOICE_OFTEN_REFUSED",
+        "VOICE_FOLLOWED",
+        "VOICE_FOLLOWS_DROPPED",
         "LOG_ROTATED",
         "FAULT",
     }
@@ -182,6 +185,8 @@ UNIT_REASONS = frozenset(
         "rules_refused",
         "voices_differ",
         "well_inside",
+        "enrol_again",
+        "follows_no_more",
         "command_expired",
         "command_failed",
         "command_interrupted",

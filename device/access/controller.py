@@ -19,6 +19,7 @@ from device.access.memory.history import History, HistoryError
 from device.access.memory.holds import Hold
 from device.access.memory.remembered import First, Position, Standing, normal
 from device.access.memory.timekeeping import TimeSeen
+from device.access.memory.voice_refusals import with_one_more
 from device.access.orders import DoorOrders, rule_of
 from device.access.passage import (
     Factors,
@@ -209,6 +210,30 @@ class AccessController(DoorOrders):
         """Erase what is remembered of everybody else. Raises HistoryError."""
         with self._one_at_a_time:
             self._history.keep_only(uids)
+
+    def voice_refused(self, uid: str, enrolment: int, day: int) -> bool:
+        """Note that a person's voice was refused on `day` (UTC, since 1970). True where by this it was
+        refused often of late. Raises HistoryError."""
+        with self._one_at_a_time:
+            before = self._history.voice_refusals(uid)
+            after = with_one_more(before, enrolment, day)
+            self._history.keep_voice_refusals(uid, after)
+        return after.often(enrolment, day) and not (before is not None and before.often(enrolment, day))
+
+    def should_enrol_again(self, uid: str, enrolment: int, day: int) -> bool:
+        """Whether a person's voice was refused often of late. True once, and then it begins anew. Raises
+        HistoryError."""
+        with self._one_at_a_time:
+            found = self._history.voice_refusals(uid)
+            often = found is not None and found.often(enrolment, day)
+            if often:
+                self._history.keep_voice_refusals(uid, None)
+        return often
+
+    def drop_voice_refusals(self, day: int) -> None:
+        """Forget the refusals that count no more on `day`. Raises HistoryError."""
+        with self._one_at_a_time:
+            self._history.drop_voice_refusals(day)
 
     def _greet(self, binding: Binding, now: Now) -> Challenge | Decision:
         known = self._known(binding.door, now)

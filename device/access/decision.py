@@ -138,6 +138,7 @@ class Notice(StrEnum):
     EMERGENCY = "emergency"
     CLOSE_DOOR = "close_door"
     CARD_UNREADABLE = "card_unreadable"
+    ENROL_AGAIN = "enrol_again"
     OUT_OF_SERVICE = "out_of_service"
 
 
@@ -179,6 +180,8 @@ class Decision:
     wait_s: float = 0.0
     unlock_s: float | None = None
     """How long the strike stays released for this person; None is the door's own time."""
+    enrol_again: bool = False
+    """Whether a person who is in is also asked to enrol again: their voice was refused often of late."""
 
     @property
     def opens(self) -> bool:

@@ -14,6 +14,7 @@ from device.access.rules.permissions import may_ever_pass
 from device.evidence.gallery import Galleries, Gallery
 from device.evidence.judge import Judge
 from device.evidence.voice.copies import MADE, makes
+from device.evidence.voice.followed import follows as keeps
 from device.evidence.voice.held import Generations, Voice
 from device.evidence.voice.phrases import Shift, shift_of
 from device.secure_store import (
@@ -50,21 +51,31 @@ def voiceprint(
 
 
 @contextmanager
-def claimed(vault: Vault, uid: str, models: Generations) -> Iterator[Voice | None]:
+def claimed(vault: Vault, uid: str, models: Generations, *, follows: bool = False) -> Iterator[Voice | None]:
     """The template of a person who is claimed; overwritten afterwards. None when none may be used. One
-    that has grown for the newer model counts only together with the enrolled one (`lower_llr`)."""
+    that has grown for the newer model counts only together with the enrolled one (`lower_llr`). What a
+    voiceprint follows counts where one model decides, and `follows` says that this door's voices do."""
     with ExitStack() as held:
-        template, growing = _voiceprints(vault, uid, held)
+        template, growing, followed = _voiceprints(vault, uid, held)
         if template is None or template.model not in (models.older, models.newer):
             yield None
         elif template.model == models.newer:
-            yield _voice(template)
+            follows = follows and keeps(template.model)
+            rows = _followed(template, followed) if follows else None
+            yield replace(_voice(template), follows=follows, followed=rows)
         elif growing is not None and growing.ready and growing.model == models.newer:
             grown = growing.template()
             held.callback(grown.wipe)
             yield replace(_voice(template), grown=Voice(grown.vector, grown.model))
         else:
             yield replace(_voice(template), grows=True)
+
+
+def _followed(template: Template, followed: Growing | None) -> Embedding | None:
+    """The rows, where they are of the voiceprint's own model."""
+    if followed is None or followed.model != template.model:
+        return None
+    return followed.vectors if followed.vectors.shape[1:] == template.vector.shape else None
 
 
 def _voice(template: Template) -> Voice:
@@ -77,17 +88,19 @@ def usable_door(template: Template) -> Embedding | None:
     return door.vector if door is not None and door.made == MADE and makes(template.model) else None
 
 
-def _voiceprints(vault: Vault, uid: str, held: ExitStack) -> tuple[Template | None, Growing | None]:
+def _voiceprints(
+    vault: Vault, uid: str, held: ExitStack
+) -> tuple[Template | None, Growing | None, Growing | None]:
     if not uid:  # nobody was claimed
-        return None, None
+        return None, None, None
     try:
-        template, growing = vault.voiceprints(uid)
+        template, growing, followed = vault.voiceprints(uid)
     except (NotEnrolledError, ConsentError):
-        return None, None
-    held.callback(template.wipe)
-    if growing is not None:
-        held.callback(growing.wipe)
-    return template, growing
+        return None, None, None
+    for one in (template, growing, followed):
+        if one is not None:
+            held.callback(one.wipe)
+    return template, growing, followed
 
 
 @contextmanager
@@ -101,7 +114,7 @@ def gallery(vault: Vault, rules: Rules, door_name: str, models: Generations) -> 
         shifts: dict[str, Shift] = {}
         for uid in vault.uids():
             if may_ever_pass(rules, door, uid):
-                template, _ = _voiceprints(vault, uid, single)
+                template, *_ = _voiceprints(vault, uid, single)
                 if template is not None and template.model in voices:
                     voices[template.model][uid] = template.vector
                     shifts[uid] = shift_of(template.model, template.utterances)
@@ -166,7 +179,7 @@ def alike(vault: Vault, judge: Judge, first: str, second: str) -> float:
 
 def _templates(vault: Vault, uid: str, held: ExitStack) -> Iterator[Template]:
     """The enrolled template and, once it is ready, the grown one."""
-    template, growing = _voiceprints(vault, uid, held)
+    template, growing, _ = _voiceprints(vault, uid, held)
     if template is not None:
         yield template
     if growing is not None and growing.ready:

@@ -146,6 +146,27 @@ class HeardByNewer:
         self.drop()  # of a judgement that was thrown away, because speech went on
 
 
+class HeardVoice:
+    """The voice of one attempt, as the model of its voiceprint hears it; take it or drop it."""
+
+    def __init__(self, embedding: Embedding, model: str) -> None:
+        self._embedding: Embedding | None = embedding
+        self.model = model
+
+    def take(self) -> Embedding | None:
+        """The embedding, to be overwritten by who takes it; None where it was taken or dropped."""
+        taken, self._embedding = self._embedding, None
+        return taken
+
+    def drop(self) -> None:
+        """Overwrite it."""
+        if (left := self.take()) is not None:
+            left[:] = 0.0
+
+    def __del__(self) -> None:
+        self.drop()  # of a judgement that was thrown away, because speech went on
+
+
 def _overwritten(made: Future[npt.NDArray[np.float32]]) -> None:
     if not made.cancelled() and made.exception() is None:
         made.result()[:] = 0.0

@@ -19,11 +19,11 @@ from device.audio.utterance import Quality, Utterance, Wave
 from device.errors import DeviceError
 from device.evidence import conditioned, second_hearing
 from device.evidence.clicked import Lived, LiveFinding, lived
-from device.evidence.enrolled import HeardByNewer
+from device.evidence.enrolled import HeardByNewer, HeardVoice
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.evidence.phrase import PhraseScore
 from device.evidence.vocabulary import Language
-from device.evidence.voice import at_the_door, in_noise
+from device.evidence.voice import at_the_door, followed, in_noise
 from device.evidence.voice.held import Generations, Voice, lower_llr
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
@@ -133,6 +133,8 @@ class Evidence:
     """What this is alike to of all that the unit was warned of."""
     heard: HeardByNewer | None = field(default=None, repr=False, compare=False)
     """The same voice as the speaker model that is to follow hears it; take it or drop it."""
+    voice: HeardVoice | None = field(default=None, repr=False, compare=False)
+    """The voice itself, where a voiceprint may follow it; take it or drop it."""
 
 
 class Judge:
@@ -177,7 +179,6 @@ class Judge:
         return other
 
     def hears(self, language: Language) -> bool:
-        """Whether this unit can hear phrases in `language`."""
         return language is Language.ENGLISH or language in self._other_words
 
     def open_soon(self, language: Language) -> None:
@@ -187,17 +188,12 @@ class Judge:
 
     def _words_in(self, language: Language) -> WordsCheck:
         """Raises JudgeError where nothing can be heard in `language`: no other is heard instead."""
-        if language is Language.ENGLISH:
-            return self.words
-        if language not in self._other_words:
+        if not self.hears(language):
             raise JudgeError(f"this unit cannot hear {language.name.capitalize()}; run `ostiary doctor`")
-        return self._other_words[language]
+        return self.words if language is Language.ENGLISH else self._other_words[language]
 
     def transcript(
-        self,
-        utterance: Utterance,
-        vocabulary: Collection[str],
-        language: Language = Language.ENGLISH,
+        self, utterance: Utterance, vocabulary: Collection[str], language: Language = Language.ENGLISH
     ) -> str:
         """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
         Raises JudgeError when it cannot be told."""
@@ -244,7 +240,7 @@ class Judge:
             spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
             context = pool.submit(_timed, lambda: self._in_context(wave))
             phrase_score, words_ms = words.result()
-            (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
+            (speaker_llr, identified, consistency_llr, said), speaker_ms = voice.result()
             (live, live_llr, unclicked_llr, broken), spoof_ms = spoof.result()
             found, context_ms = context.result()
             twice, waited_ms, more_ms = None, 0.0, 0.0
@@ -283,6 +279,7 @@ class Judge:
             ),
             model_versions=self._versions_for(template, hearing.version, twice is not None),
             heard=heard,
+            voice=said,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
             operating_points=self._conditioned.points(
@@ -340,11 +337,12 @@ class Judge:
 
     def _voice(
         self, utterance: Utterance, wave: Wave, template: Reference
-    ) -> tuple[float | None, Identification | None, float | None]:
-        """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
-        llr, identified = None, None
+    ) -> tuple[float | None, Identification | None, float | None, HeardVoice | None]:
+        """The voice's LLR, whose it is, whether it is one voice where that is not clear already, and the
+        voice itself where it is wanted."""
+        llr, identified, said = None, None, None
         if isinstance(template, Voice):
-            llr = self._voice_llr(wave, utterance.quality, template)
+            llr, said = self._voice_llr(wave, utterance.quality, template)
         elif isinstance(template, Gallery | Galleries):
             identified = self._identified(wave, utterance.quality, template)
             llr = None if identified is None else identified.llr
@@ -356,7 +354,7 @@ class Judge:
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
             consistency_llr = self._context.consistency_llr(self.speaker, utterance, wave)
-        return llr, identified, consistency_llr
+        return llr, identified, consistency_llr, said
 
     def _identified(self, wave: Wave, quality: Quality, people: Gallery | Galleries) -> Identification | None:
         models = people.models if isinstance(people, Galleries) else (self.speaker.version,)
@@ -372,7 +370,7 @@ class Judge:
             for probe, *_ in heard.values():
                 probe[:] = 0.0
 
-    def _voice_llr(self, wave: Wave, quality: Quality, voice: Voice) -> float:
+    def _voice_llr(self, wave: Wave, quality: Quality, voice: Voice) -> tuple[float, HeardVoice | None]:
         speaker = self._speaker(voice.model)
         other = (
             None if voice.grown is None else self._later.submit(self._voice_llr, wave, quality, voice.grown)
@@ -380,11 +378,13 @@ class Judge:
         try:
             probe = in_noise.heard(speaker, quality, wave)
             llr = at_the_door.llr(speaker, quality, probe, voice)
+            llr = followed.raised(speaker, quality, probe, voice, llr)
+            said = HeardVoice(probe.copy(), voice.model) if voice.follows else None
             probe[:] = 0.0
         finally:
             if other is not None:
                 wait([other])  # before the wave is overwritten
-        return llr if other is None else lower_llr(llr, other.result())
+        return (llr if other is None else lower_llr(llr, other.result()[0])), said
 
     def _in_context(self, wave: Wave) -> ContextEvidence:
         return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(wave)

@@ -149,6 +149,8 @@ class Feedback:
             self._tries, self._person = 0, decision.person
         self._tries = 0 if decision.opens else self._tries + 1
         text = self._language.notice(decision.notice, tries=self._tries, wait_s=decision.wait_s)
+        if decision.opens and decision.enrol_again:
+            text = f"{text} {self._language.notice(Notice.ENROL_AGAIN)}"
         self._tell(Cue(stage_of(decision), text))
 
     def _tell(self, cue: Cue) -> None:

@@ -68,11 +68,19 @@ class Unit:
     bouts: Bouts
     fallen_back: str = ""
     """Why the last good models serve instead of the newest; empty when the newest do."""
+    voices_follow: bool = True
+    """What the settings say of it; the rules may say no for a door."""
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
         risk = self.controller.rules.risk_at(door_name)
         return risk is None or Factor.CLAIM in risk.factors
+
+    def follows_at(self, door_name: str) -> bool:
+        """Whether voiceprints follow what this door hears of their owners; never where nobody is claimed."""
+        risk = self.controller.rules.risk_at(door_name)
+        named = risk is not None and Factor.CLAIM in risk.factors
+        return self.voices_follow and named and risk is not None and risk.voices_follow
 
 
 class NoSuchDoorError(DeviceError):
@@ -188,6 +196,7 @@ def open_unit(
             prints,
             Bouts(threats),
             "; ".join(fallen_back),
+            settings.judge.voices_follow,
         )
 
 

@@ -19,6 +19,7 @@ from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.feedback.display import Display
 from device.unit.assembly import Unit
+from device.unit.voices.enrol_again import asked_to_enrol
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 
@@ -117,15 +118,16 @@ def served(
         values, uid = made.evidence.print_values, _uid(who) or ""
         unit.prints.leave(sequence, decision.outcome, values)
         unit.bouts.note(decision.outcome, values, door_name, uid, unit.clock().monotonic_s)
-    return made
+    return replace(made, decision=asked_to_enrol(unit, decision))
 
 
-def listened_on(unit: Unit, made: Attempt) -> None:
-    """Listen until the person has ended. A duress word after a complete answer raises a silent alarm."""
+def listened_on(unit: Unit, made: Attempt) -> Attempt:
+    """Listen until the person has ended. A duress word after a complete answer raises a silent alarm, and is
+    in what comes back: nothing is learnt of somebody under duress."""
     decision = made.decision
     said = made.rest()
     if not said or not decision.person or not unit.controller.duress_said(decision.person, said):
-        return
+        return made
     told = replace(
         decision,
         outcome=Outcome.DURESS if decision.opens else decision.outcome,
@@ -137,6 +139,7 @@ def listened_on(unit: Unit, made: Attempt) -> None:
         unit.trail.decided(told, made.evidence)
     except SyncError as err:
         _LOG.error("a silent alarm could not be written down: %s", err)
+    return replace(made, decision=told)
 
 
 def attempt(
@@ -196,7 +199,8 @@ def attempt(
 def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
     """The voices to compare with: the person claimed, or everybody who may ever pass this door."""
     if uid or unit.asks_for_claim(door_name):
-        with claimed(unit.store.vault, uid, unit.judge.generations) as voice:
+        follows = unit.follows_at(door_name)
+        with claimed(unit.store.vault, uid, unit.judge.generations, follows=follows) as voice:
             yield voice
     else:
         yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)

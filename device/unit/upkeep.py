@@ -17,6 +17,8 @@ from datetime import datetime
 from device.background import Background
 from device.errors import DeviceError
 from device.unit.assembly import Unit
+from device.unit.succession.following import drop_where_off
+from device.unit.voices.enrol_again import today
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 
@@ -142,8 +144,13 @@ class Upkeep(Background):
         try:
             if not vault.status().damaged:
                 controller.keep_only({*vault.uids(), *controller.rules.people})
+            controller.drop_voice_refusals(today(self._unit))
         except DeviceError as err:
             log.error("attempts of people who are not known here are still remembered: %s", err)
+        try:
+            drop_where_off(self._unit, self._door_name)
+        except (DeviceError, SyncError) as err:
+            log.error("what voiceprints followed is still there, and does not count: %s", err)
 
     def _put_away(self, rotate: Callable[[], int]) -> None:
         try:

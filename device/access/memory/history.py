@@ -28,6 +28,7 @@ from device.access.memory.holds import Hold
 from device.access.memory.remembered import AttemptLimits, First, Position, Remembered, Standing, normal
 from device.access.memory.timekeeping import TimeSeen
 from device.access.memory.visits import Visit
+from device.access.memory.voice_refusals import VoiceRefusals
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
@@ -197,6 +198,22 @@ class History:
         """The doors at which somebody waits, or has waited, for a second person."""
         return tuple(self._state.first)
 
+    def voice_refusals(self, uid: str) -> VoiceRefusals | None:
+        """What `keep_voice_refusals` kept."""
+        return self._state.voice_refusals.get(normal(uid))
+
+    def keep_voice_refusals(self, uid: str, found: VoiceRefusals | None) -> None:
+        """When this person was refused for their voice; survives a restart. None: nothing any more."""
+        others = {u: kept for u, kept in self._state.voice_refusals.items() if u != normal(uid)}
+        refusals = others if found is None else {**others, normal(uid): found}
+        self._write(replace(self._state, voice_refusals=refusals))
+
+    def drop_voice_refusals(self, day: int) -> None:
+        """Forget those that count no more on `day`."""
+        kept = {u: found for u, found in self._state.voice_refusals.items() if found.counts(day)}
+        if kept != self._state.voice_refusals:
+            self._write(replace(self._state, voice_refusals=kept))
+
     def forget(self, uid: str) -> bool:
         """Erase what is known of a person, as part of forgetting them; False when nothing was."""
         left = replace(self._state, **self._state.without(uid))
@@ -209,6 +226,7 @@ class History:
         """Erase what is known of everybody else."""
         known = set(map(normal, uids))
         people = {s.removeprefix("person:") for s in self._state.failures if s.startswith("person:")}
+        people |= set(self._state.voice_refusals)
         people |= set(self._state.positions) | {normal(first.uid) for first in self._state.first.values()}
         state = self._state
         for uid in people - known:

@@ -14,6 +14,7 @@ from typing import Any
 from device.access.memory.holds import Hold
 from device.access.memory.timekeeping import TimeSeen
 from device.access.memory.visits import Visit
+from device.access.memory.voice_refusals import VoiceRefusals
 from sync.person_id import PersonIdError, person_id
 
 
@@ -98,6 +99,8 @@ class Remembered:
     """By door."""
     visits: Mapping[str, Visit] = field(default_factory=dict)
     """By pseudonym."""
+    voice_refusals: Mapping[str, VoiceRefusals] = field(default_factory=dict)
+    """By person: who was refused for their voice of late."""
 
     def standing(self, subject: str, limits: AttemptLimits, now_s: float, boot: str) -> Standing:
         """Whether `subject` may try now. In another boot than the history's, every wait begins anew."""
@@ -124,6 +127,7 @@ class Remembered:
             "since_s": {s: at for s, at in self.since_s.items() if s != subject},
             "positions": {u: p for u, p in self.positions.items() if u != uid},
             "first": {door: f for door, f in self.first.items() if normal(f.uid) != uid},
+            "voice_refusals": {u: found for u, found in self.voice_refusals.items() if u != uid},
         }
 
     def to_bytes(self) -> bytes:
@@ -142,6 +146,7 @@ class Remembered:
             "boot": self.boot,
             "holds": {door: hold.to_list() for door, hold in self.holds.items()},
             "visits": {person: [v.begins_s, v.ends_s] for person, v in self.visits.items()},
+            "voice_refusals": {u: [r.enrolment, *r.days] for u, r in self.voice_refusals.items()},
         }
         return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
 
@@ -171,6 +176,10 @@ class Remembered:
                 for door, (b, e, first, holidays, begun) in table.get("holds", {}).items()
             },
             visits={p: Visit(float(b), float(e)) for p, (b, e) in table.get("visits", {}).items()},
+            voice_refusals={
+                normal(u): VoiceRefusals(int(enrolment), tuple(map(int, days)))
+                for u, (enrolment, *days) in table.get("voice_refusals", {}).items()
+            },
         )
 
 

@@ -26,6 +26,7 @@ LEVELS: Mapping[str, RiskClass] = MappingProxyType(
             thresholds=Thresholds(phrase_llr=3.0, voice_llr=4.6, live_llr=1.2, step_up_margin_llr=2.0),
             attempts=AttemptLimits(free_failures=3, first_wait_s=60.0, disable_after=20),
             challenge=ChallengeSettings(words=6, lifetime_s=15.0),
+            voices_follow=False,
         ),
         "max": RiskClass(
             "max",
@@ -33,6 +34,7 @@ LEVELS: Mapping[str, RiskClass] = MappingProxyType(
             attempts=AttemptLimits(free_failures=2, first_wait_s=120.0, disable_after=10),
             challenge=ChallengeSettings(words=7, lifetime_s=15.0),
             identify_margin_llr=4.0,
+            voices_follow=False,
         ),
     }
 )

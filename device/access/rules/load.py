@@ -160,6 +160,7 @@ def _risk(name: str, reader: Reader) -> RiskClass:
         challenge=_challenge(reader.table("challenge"), base.challenge),
         identify_margin_llr=reader.number("identify_margin_llr", base.identify_margin_llr, 0.0, 12.0),
         opens_with_full_log=reader.flag("opens_with_full_log"),
+        voices_follow=reader.flag("voices_follow", default=base.voices_follow),
         level=level,
     )
     reader.finish()
@@ -309,7 +310,6 @@ def _person(uid: str, reader: Reader, roles: Iterable[str], risks: Iterable[Risk
 
 
 def _phrases(reader: Reader, risks: Iterable[RiskClass]) -> Language | None:
-    """No class may show this person a style that their language lacks: their door would stay shut."""
     language = Language(reader.text("phrases", "en", [str(one) for one in Language]) or "en")
     for risk in risks:
         if why := lacks(risk.challenge.style, language):

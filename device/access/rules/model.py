@@ -36,6 +36,8 @@ class RiskClass:
     """The security level that it starts from, where the rules name one."""
     opens_with_full_log: bool = False
     """Whether these doors go on when the audit log is full: what is not written is counted and told later."""
+    voices_follow: bool = True
+    """Whether voiceprints follow what these doors hear of their owners."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,46 @@ def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+@store.command("followed")
+@options
+@click.option("--drop", metavar="UID", type=PERSON, help="Drop what this person's voiceprint follows.")
+@click.option("--drop-all", is_flag=True, help="Drop what everybody's voiceprint follows.")
+@JSON
+def followed(
+    state: Path | None, config: Path | None, drop: str | None, drop_all: bool, as_json: bool
+) -> None:
+    """List whose voiceprint follows what this unit's door heard of them, and from which days; or drop it.
+
+    The enrolled voiceprint stays as it is. `[judge] voices_follow = false` in the settings, or
+    `voices_follow = false` in a risk class of the rules, ends it for good. While a unit runs, it is dropped
+    under it.
+
+    Example: ostiary store followed --drop 4711
+    """
+    with opened_store(state, config) as opened:
+        count = 0
+        if drop is not None or drop_all:
+            from device.unit.assembly import open_trail  # loads the models' libraries: seconds
+            from device.unit.succession.following import dropped
+
+            settings = load(config)
+            uids = list(opened.vault.followed()) if drop is None else [drop]
+            with open_trail(opened, settings, state_folder(state)) as trail:
+                count = dropped(opened.vault, trail, settings.door.name, uids, "operator")
+        days = {
+            uid: [f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}" for day in found]
+            for uid, found in opened.vault.followed().items()
+        }
+    if as_json:
+        click.echo(json.dumps({"dropped": count, "people": days}))
+        return
+    if drop is not None or drop_all:
+        click.echo(f"dropped for {count} people; their enrolled voiceprints are as they were")
+    click.echo(f"{len(days)} voiceprints follow their owner")
+    for uid, found in sorted(days.items()):
+        click.echo(f"  {uid}  {', '.join(found)}")
+
+
 @store.command()
 @options
 @JSON

@@ -26,6 +26,10 @@ class Voice:
     """The door vector; None in voiceprints that have none, or one of another making."""
     phrases: int = CALIBRATED_BY
     """Of how many it was made."""
+    follows: bool = False
+    """Whether what is heard now may be kept for it to follow ..."""
+    followed: Embedding | None = None
+    """... and what it follows: rows (n, size); None where there is nothing, or it does not count here."""
 
 
 @dataclass(frozen=True, slots=True)

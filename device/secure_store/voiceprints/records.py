@@ -26,6 +26,7 @@ FORMAT = 1
 KEY_BYTES = 32
 DIGEST_BYTES = 16
 _NOW, _NEXT, _DOOR = "rotation", "rotation of the next", "rotation of the door vector"
+_FOLLOWED = "rotation of what it follows"
 _HEADER = struct.Struct(">BQI")  # format, version, generation of the transform
 
 
@@ -109,12 +110,15 @@ class Person:
     generation: int
     growing: Growing | None = None
     """The voiceprint by the model that is to follow."""
+    followed: Growing | None = None
+    """How the person sounded of late at this unit's door, by the model of the voiceprint."""
 
     def wipe(self) -> None:
         """Overwrite every vector."""
         self.template.wipe()
-        if self.growing is not None:
-            self.growing.wipe()
+        for more in (self.growing, self.followed):
+            if more is not None:
+                more.wipe()
 
     def __repr__(self) -> str:
         return f"Person(uid=<secret>, template={self.template!r}, generation={self.generation})"
@@ -163,6 +167,9 @@ def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, versi
         if (growing := person.growing) is not None:  # records without it are those of up to 0.1.0
             rows = _protected(keys, key, person.generation, growing.vectors, _NEXT)
             fields["next"] = [growing.model, list(growing.days), rows, growing.ready]
+        if (followed := person.followed) is not None:  # software of up to 0.1.0 drops it where it writes
+            rows = _protected(keys, key, person.generation, followed.vectors, _FOLLOWED)
+            fields["followed"] = [followed.model, list(followed.days), rows]
         body = cbor2.dumps(fields)
         bound = _bound("record", keys.unit, row_id, header)
         record = struct.pack(">H", len(header)) + header + key.encrypt(body, bound)
@@ -182,8 +189,12 @@ def open_row(keys: RowKeys, row: Row) -> Person:
         if (told := fields.get("next")) is not None:
             named, days, rows, ready = told
             growing = Growing(named, tuple(days), _recovered(keys, key, generation, rows, _NEXT), ready)
+        followed = None
+        if (told := fields.get("followed")) is not None:
+            named, days, rows = told
+            followed = Growing(named, tuple(days), _recovered(keys, key, generation, rows, _FOLLOWED))
     template = Template(model, vector, fields["utterances"], door)
-    return Person(fields["uid"], template, _consent(fields), generation, growing)
+    return Person(fields["uid"], template, _consent(fields), generation, growing, followed)
 
 
 def open_consent(keys: RowKeys, row: Row) -> Consent:
@@ -203,6 +214,13 @@ def open_growth(keys: RowKeys, row: Row) -> tuple[str, int, bool] | None:
     with unwrap_key(keys, row) as key:
         told = _open_body(keys, row, key).get("next")
     return None if told is None else (told[0], len(told[1]), told[3])
+
+
+def open_followed(keys: RowKeys, row: Row) -> tuple[int, ...]:
+    """The days (UTC, since 1970) of what a voiceprint follows, without undoing a rotation."""
+    with unwrap_key(keys, row) as key:
+        told = _open_body(keys, row, key).get("followed")
+    return () if told is None else tuple(told[1])
 
 
 def rewrap_row(old: RowKeys, new: RowKeys, row: Row) -> Row:

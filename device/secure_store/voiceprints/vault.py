@@ -30,6 +30,7 @@ from device.secure_store.voiceprints.records import (
     checked_consent,
     damaged,
     open_consent,
+    open_followed,
     open_growth,
     open_row,
     seal_row,
@@ -114,15 +115,21 @@ class Vault:
             self._ledger.refresh()
             return {self._names.uid(row): row.version for row in self._ledger.rows()}
 
+    def version(self, uid: str) -> int:
+        """How often `uid` was enrolled here. Raises NotEnrolledError, RecordDamagedError."""
+        with self._ledger.lock:
+            return self._row_of(uid).version
+
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
 
         It is the one that was enrolled, never one that grew. Raises NotEnrolledError, ConsentError (run
         out), RecordDamagedError, and ModelChangedError where `model` did not make it.
         """
-        template, growing = self.voiceprints(uid)
-        if growing is not None:
-            growing.wipe()
+        template, *others = self.voiceprints(uid)
+        for other in others:
+            if other is not None:
+                other.wipe()
         if model is not None and template.model != model:
             template.wipe()
             raise ModelChangedError(
@@ -130,30 +137,44 @@ class Vault:
             )
         return template
 
-    def voiceprints(self, uid: str) -> tuple[Template, Growing | None]:
-        """The voiceprint that was enrolled and what grows beside it; overwrite both. Raises as `template`."""
+    def voiceprints(self, uid: str) -> tuple[Template, Growing | None, Growing | None]:
+        """The voiceprint that was enrolled, what grows beside it, and what it follows; overwrite all of them.
+        Raises as `template`."""
         person = self._person(uid)
         if person.consent.expired(self._clock()):
             person.wipe()
             raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
-        return person.template, person.growing
+        return person.template, person.growing, person.followed
 
     def growing(self, uid: str) -> Growing | None:
         """What grows beside the voiceprint of `uid`; overwrite it when done. Raises as `template` does."""
         person = self._person(uid)
-        person.template.wipe()
+        replace(person, growing=None).wipe()
         return person.growing
+
+    def follows(self, uid: str) -> Growing | None:
+        """What the voiceprint of `uid` follows; overwrite it when done. Raises as `template` does."""
+        person = self._person(uid)
+        replace(person, followed=None).wipe()
+        return person.followed
 
     def grow(self, uid: str, growing: Growing | None) -> None:
         """Keep `growing` beside the voiceprint of `uid`, in place of what grew before, in one commit.
 
         The enrolment stays the one that it was: nobody was enrolled anew.
         """
-        with self._ledger.exclusive():
+        self._beside(uid, lambda person: replace(person, growing=growing))
+
+    def follow(self, uid: str, followed: Growing | None) -> None:
+        """Keep what the voiceprint of `uid` follows, as `grow` does."""
+        self._beside(uid, lambda person: replace(person, followed=followed))
+
+    def followed(self) -> dict[str, tuple[int, ...]]:
+        """By uid: the days (UTC, since 1970) of what a voiceprint follows; nobody who follows nothing."""
+        with self._ledger.lock:
             self._ledger.refresh()
-            person = self._person(uid)
-            self._rewrite(uid, replace(person, growing=growing))
-            person.wipe()
+            keys, rows = self._ledger.keys, self._ledger.rows()
+            return {self._names.uid(row): days for row in rows if (days := open_followed(keys, row))}
 
     def consent(self, uid: str) -> Consent:
         return self.enrolment(uid).consent
@@ -224,13 +245,7 @@ class Vault:
 
         What a thief has of the old record tells nothing of the new one. Raises as `template` does.
         """
-        with self._ledger.exclusive():
-            self._ledger.refresh()
-            person = self._person(uid)
-            try:
-                self._rewrite(uid, person)
-            finally:
-                person.wipe()
+        self._beside(uid, lambda person: person)
 
     def go_by(self, clock: Clock) -> None:
         """Judge consents by this clock from now on: one that a clock set back does not mislead."""
@@ -309,6 +324,15 @@ class Vault:
         self._ledger.close()
 
     # Inside
+
+    def _beside(self, uid: str, changed: Callable[[Person], Person]) -> None:
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            person = self._person(uid)
+            try:
+                self._rewrite(uid, changed(person))
+            finally:
+                person.wipe()
 
     def _rewrite(self, uid: str, person: Person) -> None:
         """The same enrolment in another record, under a new key and rotation. Under the exclusive lock."""

@@ -1,1 +1,1 @@
-"""From one speaker model to the next: how voiceprints grow, and who has come over."""
+"""What voiceprints learn from granted attempts: the next speaker model, and how owners sound of late."""

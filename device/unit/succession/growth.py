@@ -8,11 +8,11 @@ from device.errors import DeviceError
 from device.unit.assembly import Unit
 from device.unit.attempts import Attempt
 from device.unit.succession.rule import Step, well_inside, with_another
+from device.unit.voices.enrol_again import today
 from sync.errors import SyncError
 from sync.plain_words import what_and_why
 
 TAKE_WITHIN_S = 10.0
-DAY_S = 86_400
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def _grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
     if embedding is None:
         return
     vault, uid = unit.store.vault, decision.person
-    day = int(unit.controller.time.seen.time(unit.clock().wall).timestamp()) // DAY_S
+    day = today(unit)
     before = vault.growing(uid)
     try:
         after = with_another(before, newer.version, day, embedding, newer.llr)

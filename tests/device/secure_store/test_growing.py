@@ -49,7 +49,7 @@ def test_who_is_ready_has_both_voiceprints_and_what_grew_never_stands_for_the_en
         store.vault.enrol("4711", voiceprint(1))
         store.vault.grow("4711", growing((3, 5, 6), ready=True))
         expected = growing((3, 5, 6), ready=True).template()
-        enrolled, grown = store.vault.voiceprints("4711")
+        enrolled, grown, _ = store.vault.voiceprints("4711")
         assert grown is not None
         assert same_voice(enrolled, voiceprint(1))
         assert same_voice(grown.template(), expected)

@@ -22,7 +22,7 @@ from device.access.memory.timekeeping import Timekeeper, TimeSeen
 from device.access.rules import Person, Rules, default_rules
 from device.access.voices import is_enrolled
 from device.clock import Now
-from device.secure_store import Consent, Store, StoreSettings, Template, open_store
+from device.secure_store import Consent, Growing, Store, StoreSettings, Template, open_store
 from device.secure_store.errors import ConsentError, StoreError, TpmBusyError
 from device.settings import Settings
 from device.state_folder import StateFolder
@@ -60,6 +60,7 @@ class Door:
     controller: AccessController
     history: History
     rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
+    follows: bool = True
 
     def upkeep(
         self, certificate: Callable[[datetime], str] = lambda _: "", every_s: float = LOOK_EVERY_S
@@ -67,7 +68,12 @@ class Door:
         context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
         trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
         parts = SimpleNamespace(
-            clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
+            clock=self.clock,
+            store=self.store,
+            log=self.log,
+            trail=trail,
+            controller=self.controller,
+            follows_at=lambda _: self.follows,
         )
         return Upkeep(cast(Unit, parts), "door-1", certificate=certificate, every_s=every_s)
 
@@ -371,3 +377,18 @@ def test_a_certificate_that_ends_soon_is_an_event_before_it_ends_and_told_once(d
     trouble = ""
     looking.look()
     assert looking.trouble() == ""
+
+
+def test_where_voices_follow_no_more_what_was_followed_is_dropped_and_on_record(door: Door) -> None:
+    enrol(door.store, "4711", 30)
+    enrol(door.store, "47112", 30)
+    rows = np.eye(192, dtype=np.float32)[:2]
+    door.store.vault.follow("4711", Growing("campplus-1", (3, 4), rows))
+    door.upkeep().look()
+    assert door.store.vault.followed() == {"4711": (3, 4)}
+    door.follows = False
+    looking = door.upkeep()
+    looking.look()
+    looking.look()
+    assert door.store.vault.followed() == {}
+    assert door.told() == [("VOICE_FOLLOWS_DROPPED", "follows_no_more", 2)]
