@@ -120,7 +120,7 @@ def test_a_decision_in_the_log_is_explained(state):
         text = run("explain", str(event.event_id)).stdout
         facts = json.loads(run("explain", "--json", str(event.event_id)).stdout)
     assert "stayed locked (DENIED_SPOOF)" in text
-    assert "live -2.0 (failed, +1.0 needed)" in text
+    assert "live -2.0 (failed, +1.2 needed)" in text
     assert facts["kind"] == "DENIED_SPOOF"
     assert facts["explanation"] == text.strip()
 
