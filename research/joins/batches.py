@@ -29,14 +29,17 @@ def _cropped(one: Example, dice):
 
 
 def batch(chosen: list[Example], mean, scale, dice=None):
-    """(pictures, which frames are there, which are speech, joins, which count), padded to one length."""
+    """(pictures, which frames are there, which are speech, joins, which count), padded to one length;
+    pictures are (batch, 2 * time, FEATURES), all else (batch, time).
+    """
     parts = [_cropped(one, dice) for one in chosen]
     longest = max(len(pictures) for pictures, _ in parts) // 2 * 2
     seen = np.zeros((len(parts), longest, FEATURES), np.float32)
     there, speech, target, counts = np.zeros((4, len(parts), longest // 2), np.float32)
     for at, (pictures, joins) in enumerate(parts):
         frames = len(pictures) // 2
-        scaled = ((pictures[: 2 * frames] - mean) / scale).clip(-LARGEST, LARGEST)
+        scaled = (pictures[: 2 * frames] - mean) / scale
+        scaled = scaled.clip(-LARGEST, LARGEST, out=scaled)
         if dice is not None and dice.random() < MASKED:
             width = int(dice.integers(2, 10))
             low = int(dice.integers(0, SLOW - width))
@@ -50,5 +53,4 @@ def batch(chosen: list[Example], mean, scale, dice=None):
             target[at, :frames] = away <= BESIDE
             counts[at, :frames] = (away <= BESIDE) | (away >= UNSURE)
     counts *= speech
-    made = (np.ascontiguousarray(seen.transpose(0, 2, 1)), there, speech, target, counts)
-    return [torch.from_numpy(part) for part in made]
+    return [torch.from_numpy(part) for part in (seen, there, speech, target, counts)]

@@ -28,9 +28,8 @@ from quantize.evaluate.figures.calibrate import Linear, fit, fits
 from quantize.evaluate.inspection.files import SHORTEST_S, files, whole
 from quantize.evaluate.recordings.manifest import read_manifest
 from quantize.evaluate.recordings.sound import read_wave
-from research.joins.fit import calibrates
 from research.joins.further import further, packed
-from research.joins.spliced import Corpus, examples
+from research.joins.spliced import Corpus, calibrates, examples
 
 EDITED = 0.4
 EPOCHS = 3.0

@@ -10,7 +10,6 @@ noises, loudspeakers and codecs, so that only the joins tell them apart.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 from datetime import UTC, datetime
@@ -22,21 +21,19 @@ from torch import nn
 from torch.nn import functional
 
 import device.liveness
-from device.liveness.join_pictures import repeats
-from device.liveness.joins import REPEAT_FROM, JoinNetwork, summaries
+from device.liveness.joins import JoinNetwork
 from quantize.evaluate.figures.calibrate import fit
 from research.joins.batches import batch
 from research.joins.further import further, packed
+from research.joins.judged import evidence
 from research.joins.network import Network
-from research.joins.spliced import VOICES, WARD, Example, beside_sounds, examples
+from research.joins.spliced import VOICES, WARD, Example, beside_sounds, calibrates, examples
 from sync.plain_file import plain_text
 
 BATCH, EPOCHS, RATE, DECAY = 24, 5, 3e-3, 2e-2
 FURTHER_EPOCHS = 2.5
 JOIN_COUNTS = 8.0
 """A frame at a join against one that is at none."""
-CALIBRATES = 5
-"""Every so manieth person of the fitting half."""
 
 
 def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
@@ -79,19 +76,6 @@ def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
     return JoinNetwork.from_bytes(packed(net.parts(mean, scale)))
 
 
-def calibrates(person: str) -> bool:
-    return hashlib.sha256(f"joins {person}".encode()).digest()[0] % CALIBRATES == 0
-
-
-def _evidence(network: JoinNetwork, pictures: np.ndarray) -> np.ndarray:
-    """(what is pooled, the highest frames, what is repeated), each higher for a splice."""
-    found = network.of_pictures(pictures)
-    highest = summaries(found.frames)
-    repeated = max(0.0, repeats(pictures) - REPEAT_FROM)
-    pooled = -found.score - highest @ network.peaks - network.repeated[0] * repeated
-    return np.array([pooled, *highest, repeated])
-
-
 def write(out: Path, network: JoinNetwork, judged: list[Example]) -> None:
     """The network into joins.npz, its map to an LLR into weights.toml.
 
@@ -99,7 +83,7 @@ def write(out: Path, network: JoinNetwork, judged: list[Example]) -> None:
     people whom the network has not heard: alone with those whom it has, it trusts what is pooled too much.
     """
     judged = [one for one in judged if one.spliced or one.kind in ("person", "pauses")]
-    scores = -np.array([_evidence(network, one.pictures.astype(np.float32)) for one in judged])
+    scores = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in judged])
     spliced = np.array([one.spliced for one in judged])
     line = fit(scores[~spliced], scores[spliced], prior=0.5)
     scale, offset = float(line.weights[0]), float(line.offset)

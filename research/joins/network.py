@@ -40,9 +40,10 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, pictures, there, speech):
-        """(logit of a join at each frame, of the whole) from scaled pictures (batch, FEATURES, 2 * time);
+        """(logit of a join at each frame, of the whole) from scaled pictures (batch, 2 * time, FEATURES);
         `there` and `speech` are 1 where a frame is no padding, and where it is speech.
         """
+        pictures = pictures.transpose(1, 2)
         seen = functional.relu(self.first_norm(self.first(self.dropout(pictures)))) * there[:, None]
         for block in range(len(DILATIONS)):
             if block == OVERVIEW_BEFORE:
@@ -50,7 +51,7 @@ class Network(nn.Module):
                 mean = seen.sum(2) / count
                 spread = ((seen - mean[:, :, None]) ** 2 * there[:, None]).sum(2) / count
                 about = torch.cat([mean, (spread + 1e-4).sqrt()], 1)
-                seen = seen + self.overview(about)[:, :, None]
+                seen = (seen + self.overview(about)[:, :, None]) * there[:, None]
             mixed = self.norms[block](self.mixes[block](self.taps[block](seen)))
             seen = (seen + functional.relu(mixed)) * there[:, None]
         seen = seen.transpose(1, 2)

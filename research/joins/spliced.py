@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from quantize.evaluate.door.whole import ward_sounds
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.borders import Aligner
 from quantize.evaluate.recordings.editing import EDITS, edit
-from quantize.evaluate.recordings.manifest import read_manifest
+from quantize.evaluate.recordings.manifest import ROOM, read_manifest
 from quantize.evaluate.recordings.splicing import (
     BORDERS,
     ENERGY,
@@ -39,9 +41,13 @@ LONGEST_S = 8
 # What is coded again comes as everything does, in `Corpus.heard`.
 ODDS = {ENERGY: 0.2, BORDERS: 0.16, FADED: 0.2, HIDDEN: 0.18, PLAYED: 0.26}
 NOT_SPEAKERS = ("conversation", "digits8k")
+CALIBRATES = 5
+"""Every so manieth person of the fitting half."""
 TALKERS, BESIDE = 4, 0.8
 """So many other people talk where somebody is heard beside voices; so many are, where that is asked for."""
 VOICES, WARD = "voices", "ward"
+MORE = {61: ("", 4_000), 62: ("", 2_000), 63: (VOICES, 2_500), 64: (WARD, 2_500)}
+"""By seed: beside what, and how many."""
 MOUTH = Loudspeaker(50.0, 7_900.0, 1, (), 0.05)
 
 
@@ -65,11 +71,12 @@ class Corpus:
     def __init__(self, data: Path, work: Path, beside: str = "") -> None:
         self.beside = beside
         manifest = data / "manifest.tsv"
-        every = read_manifest(manifest, data, ("bonafide", "spoof", "noise"))
+        every = read_manifest(manifest, data, ("bonafide", "spoof", "noise", ROOM))
         self.data, self.people, self.machines = data, {}, []
         self.ward = ward_sounds([one for one in every if one.label == "noise"])[0]
+        self.rooms = [one.path for one in every if one.label == ROOM]
         self.noises = [
-            self._read(one.path)
+            self.read(one.path)
             for number, one in enumerate([r for r in every if r.label == "noise"])
             if number % 4
         ]
@@ -77,7 +84,7 @@ class Corpus:
         for one in every:
             person = one.speaker or (one.path if one.folder in ("tortoise", "wakeword") else one.folder)
             if one.label == "bonafide" and one.folder not in NOT_SPEAKERS and fits(person):
-                source = Source(one.path, self._read(one.path), borders.get(one.path, ()))
+                source = Source(one.path, self.read(one.path), borders.get(one.path, ()))
                 self.people.setdefault(person, []).append(source)
             elif one.label == "spoof" and fits(one.system):
                 self.machines.append(one.path)
@@ -86,7 +93,7 @@ class Corpus:
         # People with several recordings, who can be spliced in every way, as often as all the others.
         self.names = names + several * max(1, len(names) // max(1, len(several)))
 
-    def _read(self, path):
+    def read(self, path):
         return soundfile.read(plain_path(self.data / path), dtype="float32", always_2d=True)[0][:, 0]
 
     def _borders(self, every, work):
@@ -97,7 +104,7 @@ class Corpus:
             if aligner is None:
                 raise QuantizeError("word borders need PocketSphinx: pip install '.[train]'")
             speech = [one for one in every if one.label == "bonafide" and one.text and fits(one.speaker)]
-            found = {one.path: aligner.borders(self._read(one.path), one.text) for one in speech}
+            found = {one.path: aligner.borders(self.read(one.path), one.text) for one in speech}
             kept.write_text(json.dumps(found))
         return {
             path: tuple(map(tuple, words))
@@ -114,7 +121,7 @@ class Corpus:
                 if made is not None:
                     wave = self.heard(made.wave, dice, 0.1) if dice.random() < 0.6 else made.wave
                     wave, joins_s = _around(wave, made.joins_s, dice)
-                    return _example(wave, joins_s, person, f"{made.way}:{kind}", dice)
+                    return example_of(wave, joins_s, person, f"{made.way}:{kind}", dice)
         if dice.random() < 0.5:
             for _ in range(100):
                 person = self.names[int(dice.integers(len(self.names)))]
@@ -126,10 +133,10 @@ class Corpus:
                 if splice is not None:
                     wave = self.heard(splice.wave, dice, 0.15)
                     joins_s = (*splice.joins_s, *splice.edges_s) if edits else splice.joins_s
-                    return _example(wave, joins_s, person, f"{way}:{style}", dice)
+                    return example_of(wave, joins_s, person, f"{way}:{style}", dice)
         if dice.random() < 0.12 and self.machines:
             path = self.machines[int(dice.integers(len(self.machines)))]
-            return _example(self.heard(self._read(path), dice, 0.35), (), path, "machine", dice)
+            return example_of(self.heard(self.read(path), dice, 0.35), (), path, "machine", dice)
         person = self.names[int(dice.integers(len(self.names)))]
         theirs = self.people[person]
         wave, kind = theirs[int(dice.integers(len(theirs)))].wave, "person"
@@ -138,7 +145,7 @@ class Corpus:
         elif dice.random() < 0.2:  # what editing does that is no join
             edge = looped(quietest(wave), round(dice.uniform(0.05, 0.3) * SAMPLE_RATE_HZ), dice)
             wave = np.concatenate([edge, wave, edge])
-        return _example(self.heard(wave, dice, 0.35), (), person, kind, dice)
+        return example_of(self.heard(wave, dice, 0.35), (), person, kind, dice)
 
     def heard(self, wave, dice, replayed):
         """`wave` at a door: loudspeaker or room, noise, a knock, a codec, each now and then."""
@@ -167,7 +174,7 @@ class Corpus:
     def _beside(self, samples, dice):
         """Other people in one room, none of them as loud as the others; or a sound of a ward."""
         if self.beside == WARD:
-            sound = self._read(self.ward[int(dice.integers(len(self.ward)))])
+            sound = self.read(self.ward[int(dice.integers(len(self.ward)))])
             return np.roll(sound, int(dice.integers(len(sound))))
         said = np.zeros(samples, np.float32)
         for _ in range(TALKERS):
@@ -200,12 +207,17 @@ def _coded(wave, dice):
     return coded(wave, tuple(CODECS)[int(dice.integers(len(CODECS)))])
 
 
-def _example(wave, joins_s, person, kind, dice) -> Example:
+def example_of(wave, joins_s, person, kind, dice) -> Example:
     first = round(dice.uniform(0, 0.1) * SAMPLE_RATE_HZ)
     wave = wave[first : first + LONGEST_S * SAMPLE_RATE_HZ].astype(np.float32)
     joins = np.array([at - first / SAMPLE_RATE_HZ for at in joins_s], np.float32)
     inside = joins[(joins > 0) & (joins < len(wave) / SAMPLE_RATE_HZ)]
     return Example(features(wave).astype(np.float16), inside, person, kind)
+
+
+def calibrates(person: str) -> bool:
+    """Whether somebody of the fitting half trains nothing, and is kept for calibration."""
+    return hashlib.sha256(f"joins {person}".encode()).digest()[0] % CALIBRATES == 0
 
 
 def _many(data, work, seed, count, edits, beside=""):
@@ -227,3 +239,14 @@ def beside_sounds(data: Path, work: Path, beside: str, count: int) -> list[Examp
     """Examples beside VOICES or the sounds of a WARD."""
     first = {VOICES: 41, WARD: 43}[beside]
     return [one for seed in (first, first + 1) for one in _many(data, work, seed, count // 2, 0.0, beside)]
+
+
+def more(data: Path, work: Path, wanted: Callable[[str], bool]) -> list[Example]:
+    """Further examples of the same kinds, of the people wanted: MORE."""
+    found = []
+    for seed, (beside, count) in MORE.items():
+        corpus, dice = Corpus(data, work, beside), np.random.default_rng(seed)
+        corpus.names = [name for name in corpus.names if wanted(name)]
+        corpus.machines = [path for path in corpus.machines if wanted(path)]
+        found += [corpus.example(dice) for _ in range(count)]
+    return found

@@ -80,15 +80,14 @@ def cut_by_energy(wave: Wave) -> list[tuple[float, float]]:
     level_db = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
     level_db = np.convolve(np.pad(level_db, 4, mode="edge"), np.full(9, 1 / 9), "valid")
     loud_db = np.percentile(level_db, 95) - 25
+    window_over = np.lib.stride_tricks.sliding_window_view
+    ahead_db = window_over(np.pad(level_db, (0, 59), constant_values=-np.inf), 60).max(axis=1)
+    low = window_over(np.pad(level_db, 6, constant_values=np.inf), 13).min(axis=1) >= level_db
     minima = [0]
-    peak_db = level_db[0]
-    for at in range(1, len(level_db) - 1):
-        peak_db = max(peak_db, level_db[at])
-        ahead_db = level_db[at : at + 60].max()
-        low = level_db[max(0, at - 6) : at + 7].min() >= level_db[at]
-        if low and min(peak_db, ahead_db) - level_db[at] > 6:
+    for at in np.flatnonzero(low & (ahead_db - level_db > 6)).tolist():
+        since_db = level_db[minima[-1] : at + 1].max()
+        if 0 < at < len(level_db) - 1 and since_db - level_db[at] > 6:
             minima.append(at)
-            peak_db = level_db[at]
     minima.append(len(level_db) - 1)
     found = []
     for first, last in pairwise(minima):
