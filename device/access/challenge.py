@@ -20,7 +20,9 @@ import cbor2
 from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError
 from device.clock import Now
 from device.errors import DeviceError
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words, seldom_words
+from device.evidence.wordlists.sentences import CARRIERS, DIGITS, SENTENCE_WORDS
 from device.secure_store.signing import Mac
 
 NONCE_BYTES = 16
@@ -42,6 +44,10 @@ class Style(StrEnum):
     SENTENCE = "sentence"
     DIGITS = "digits"
     CODE = "code"
+
+
+OFFERED = (Style.WORDS, Style.DIGITS)
+"""What every language has. The carriers of `sentence` and `code` are English."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Challenge:
     """Monotonic, in the issuing process."""
     lifetime_s: float
     tag: bytes
+    language: Language = Language.ENGLISH
+    """In which `phrase` is said."""
 
     @property
     def code(self) -> str:
@@ -158,16 +166,23 @@ class ChallengeBook:
         self._sequence = 0
 
     def issue(
-        self, binding: Binding, settings: ChallengeSettings, now: Now, own_phrase: str = ""
+        self,
+        binding: Binding,
+        settings: ChallengeSettings,
+        now: Now,
+        own_phrase: str = "",
+        language: Language = Language.ENGLISH,
     ) -> Challenge:
         """A fresh challenge, or one of the caller's `own_phrase`. Raises ChallengeError when every phrase
-        drawn, or the caller's, was shown within the horizon."""
+        drawn, or the caller's, was shown within the horizon, and for a style that `language` lacks."""
         if binding.unit != self._unit:
             raise ChallengeError(f"this is unit {self._unit}, not {binding.unit}")
+        if why := lacks(settings.style, language):
+            raise ChallengeError(why)
         self._drop_expired(now)
         self._sequence += 1
         for _ in range(1 if own_phrase else _DRAWS):
-            challenge = self._draw(binding, settings, now)
+            challenge = self._draw(binding, settings, now, language)
             if own_phrase:
                 challenge = replace(challenge, phrase=own_phrase, display=own_phrase)
                 challenge = replace(challenge, tag=self._tag(challenge))
@@ -228,7 +243,7 @@ class ChallengeBook:
             if late or len(self._open) >= _OPEN_LIMIT:
                 del self._open[sequence]
 
-    def _draw(self, binding: Binding, settings: ChallengeSettings, now: Now) -> Challenge:
+    def _draw(self, binding: Binding, settings: ChallengeSettings, now: Now, language: Language) -> Challenge:
         blank = Challenge(
             binding=binding,
             style=settings.style,
@@ -241,9 +256,10 @@ class ChallengeBook:
             issued_s=now.monotonic_s,
             lifetime_s=settings.lifetime_s,
             tag=b"",
+            language=language,
         )
         seed = self._mac(_PURPOSE, _encode(blank))
-        phrase, display = _worded(settings, seed, binding, self._sequence, self._numbers(seed))
+        phrase, display = _worded(settings, language, seed, binding, self._sequence, self._numbers(seed))
         worded = replace(blank, phrase=phrase, display=display)
         return replace(worded, tag=self._tag(worded))
 
@@ -267,13 +283,29 @@ def _encode(challenge: Challenge) -> bytes:
             *(b.unit, b.door, b.person, b.transaction, b.transaction_text),
             *(str(challenge.style), challenge.phrase, challenge.display, challenge.epoch, challenge.sequence),
             *(challenge.nonce, challenge.issued_at, challenge.issued_s, challenge.lifetime_s),
+            *(() if challenge.language is Language.ENGLISH else (str(challenge.language),)),
         ],
         canonical=True,
     )
 
 
+def lacks(style: Style, language: Language) -> str:
+    """Why a phrase of `style` cannot be asked for in `language`; empty where it can."""
+    if language is Language.ENGLISH or style in OFFERED:
+        return ""
+    return (
+        f"phrases of the style `{style}` are in English only; {language.name.capitalize()} has "
+        f"{' and '.join(f'`{one}`' for one in OFFERED)}"
+    )
+
+
 def _worded(
-    settings: ChallengeSettings, seed: bytes, binding: Binding, sequence: int, numbers: Iterator[int]
+    settings: ChallengeSettings,
+    language: Language,
+    seed: bytes,
+    binding: Binding,
+    sequence: int,
+    numbers: Iterator[int],
 ) -> tuple[str, str]:
     """(phrase to say, how it is shown)."""
     if settings.style is Style.CODE:
@@ -283,12 +315,13 @@ def _worded(
         return code_sentence(said_of(binding.transaction) or f"{sequence % 10_000:04d}", code)
     if settings.style is Style.DIGITS:
         digits = _digits(settings.digits, numbers)
-        return " ".join(_DIGITS[digit] for digit in digits), " ".join(str(digit) for digit in digits)
+        said = " ".join(DIGITS[language][digit] for digit in digits)
+        return said, " ".join(str(digit) for digit in digits)
     if settings.style is Style.SENTENCE:
         carrier = CARRIERS[_below(len(CARRIERS), numbers)]
-        phrase = carrier.format(*_distinct_words(SENTENCE_WORDS, numbers))
+        phrase = carrier.format(*_distinct_words(SENTENCE_WORDS, numbers, language))
     else:
-        phrase = " ".join(_distinct_words(settings.words, numbers))
+        phrase = " ".join(_distinct_words(settings.words, numbers, language))
     return phrase, phrase
 
 
@@ -310,10 +343,10 @@ def seldom_in(words: int) -> int:
     return math.ceil(0.6 * words)
 
 
-def _distinct_words(count: int, numbers: Iterator[int]) -> list[str]:
+def _distinct_words(count: int, numbers: Iterator[int], language: Language) -> list[str]:
     """In any order. What nobody says by the way is in nobody's recordings, and cannot be pasted."""
-    seldom = seldom_words()
-    others = [word for word in challenge_words() if word not in seldom]
+    seldom = seldom_words(language)
+    others = [word for word in challenge_words(language) if word not in seldom]
     rare = seldom_in(count)
     left = [*_few(rare, seldom, numbers), *_few(count - rare, others, numbers)]
     return _few(count, left, numbers)
@@ -341,31 +374,6 @@ def said_of(transaction: str) -> str:
     """What of a transaction id is said aloud: all of a short one, the last four characters of a long one."""
     letters = "".join(c for c in transaction if c.isascii() and c.isalnum())
     return transaction if transaction == letters and len(transaction) <= MAX_SAID else letters[-4:]
-
-
-CARRIERS = (
-    "the {} and the {} are in our {} or the {}",
-    "our {} is over the {} and under any {} or {}",
-    "I saw the {} in her {} as you saw a new {} or {}",
-    "any {} or the {} is as old as her {} and {}",
-    "we owe you a new {} or the {} in our {} and {}",
-    "her {} and your {} are on a low {} or {}",
-    "you are in the {} on an old {} and our {} is my {}",
-    "I owe every {} and every {} to my {} or the {}",
-    "is the {} or the {} on our {} and your {}",
-    "show my {} or an old {} in the {} and the {}",
-    "now my {} is under every {} or in your {} and {}",
-    "see how our {} and the {} are as new as my {} or {}",
-    "do you see my {} or the {} in any {} and {}",
-    "may I show her {} in the {} or a new {} and {}",
-    "so the {} is on the {} and my {} is in our {}",
-    "who saw the {} and my {} under her {} or {}",
-)
-"""Of the style `sentence`: short words that run into those drawn, so that a recording of a drawn word alone
-lacks what its neighbours do to it."""
-SENTENCE_WORDS = 4
-
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def _below(bound: int, numbers: Iterator[int]) -> int:

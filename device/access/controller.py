@@ -36,6 +36,7 @@ from device.clock import Now
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.evidence.phrase import said_in_full
+from device.evidence.vocabulary import Language
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
@@ -68,16 +69,21 @@ class AccessController(DoorOrders):
         enrolled: Callable[[str], bool],
         same_voice_llr: Callable[[str, str], float] | None = None,
         pseudonym: Callable[[str], str] = lambda uid: "",
+        usual: Language = Language.ENGLISH,
+        heard_in: Callable[[Language], bool] = lambda language: language is Language.ENGLISH,
     ) -> None:
         """`enrolled(uid)`: whether there is a voiceprint. `same_voice_llr(a, b)`: whether two enrolled people
         are one voice, as an LLR; a door for two persons stays locked without it. `pseudonym(uid)`: how
-        events, and orders about visits, call a person."""
+        events, and orders about visits, call a person. `usual`: in which language people are asked whose
+        rules name none; `heard_in` says in which an answer can be heard."""
         super().__init__(rules, history)
         self._unit = unit
         self._mac = mac
         self._enrolled = enrolled
         self._same_voice_llr = same_voice_llr
         self._pseudonym = pseudonym
+        self.usual_language = usual
+        self._heard_in = heard_in
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
         self._excused: dict[str, list[float]] = {}
@@ -107,7 +113,7 @@ class AccessController(DoorOrders):
         if rule is None or risk is None or rule.two_persons_within_s is not None:
             return False
         passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
-        return passed and said_in_full(heard.transcript, challenge.phrase)
+        return passed and said_in_full(heard.transcript, challenge.phrase, challenge.language)
 
     def lacks_words(self, heard: Evidence, *, door: str, uid: str) -> bool:
         """Whether words are what this answer lacks, so that more may still come."""
@@ -239,7 +245,10 @@ class AccessController(DoorOrders):
         self._book.withdraw(binding.door)
         person = self.rules.person(binding.person)
         shown = known.risk.challenge if person is None else person.challenge(known.risk.challenge)
-        return self._book.issue(binding, shown, now)
+        language = self.rules.phrases(binding.person, self.usual_language)
+        if not self._heard_in(language):  # never another language instead: nobody would know why
+            raise ChallengeError(unheard(language))
+        return self._book.issue(binding, shown, now, language=language)
 
     def _decide(
         self,
@@ -263,7 +272,7 @@ class AccessController(DoorOrders):
         before = self._history.failing().get(normal(subject), 0)
         try:
             self._history.charge(subject, now.monotonic_s)
-            return self._charged(known, subject, uid, heard, challenge.phrase, now)
+            return self._charged(known, subject, uid, heard, challenge, now)
         except BaseException:  # also a stop of the unit: whatever ended it was not the person
             with contextlib.suppress(HistoryError):
                 self._history.count_again(subject, before)
@@ -275,13 +284,14 @@ class AccessController(DoorOrders):
         subject: str,
         uid: str,
         heard: Evidence | BaseException,
-        phrase: str,
+        challenge: Challenge,
         now: Now,
     ) -> Decision:
         door = known.door
         before_llr = self._before_llr(door.name, uid, now) if isinstance(heard, Evidence) else None
         # 4. The factors; and to somebody whose every factor passed, and to nobody else, the rules.
-        decision, factors = conclude(known, uid, heard, phrase, before_llr)
+        said, language = challenge.phrase, challenge.language
+        decision, factors = conclude(known, uid, heard, said, before_llr, language)
         if decision.outcome is Outcome.STEP_UP:
             asked = _Asked(now.monotonic_s + STEP_UP_WINDOW_S, counts_on(decision))
             self._asked_again[(door.name, uid)] = asked
@@ -369,6 +379,14 @@ def unlock_s(rules: Rules, uids: Iterable[str]) -> float | None:
     """The longest strike time that the rules give one of these people."""
     people = (rules.person(uid) for uid in uids)
     return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
+
+
+def unheard(language: Language) -> str:
+    """What a person is told where nothing can be heard in `language`."""
+    return (
+        f"phrases in {language.name.capitalize()} need the larger words model: run `ostiary models build "
+        "--only words-base`, and leave `[judge] words` and `second_words` as they are"
+    )
 
 
 def subject_of(rules: Rules, enrolled: Callable[[str], bool], door: str, uid: str) -> str:

@@ -23,6 +23,7 @@ from device.access.rules.permissions import refusal, roles_of
 from device.access.weigh import weigh
 from device.evidence.judge import Evidence
 from device.evidence.phrase import normalise
+from device.evidence.vocabulary import Language
 from device.secure_store.signing import Mac
 
 
@@ -90,14 +91,17 @@ def conclude(
     heard: Evidence | BaseException,
     phrase: str,
     before_llr: float | None = None,
+    language: Language = Language.ENGLISH,
 ) -> tuple[Decision, Factors]:
-    """The decision on one answer to `phrase`. `uid` is empty where nobody was claimed. The rules speak to
-    nobody but a person whose every factor passed. `before_llr`: as for `policy.decide`."""
+    """The decision on one answer to `phrase`, said in `language`. `uid` is empty where nobody was claimed.
+    The rules speak to nobody but a person whose every factor passed. `before_llr`: as for
+    `policy.decide`."""
     found = heard.identified if isinstance(heard, Evidence) and not uid else None
     who = found.uid if found is not None else uid
     duress = False
     if isinstance(heard, Evidence) and duress_said(known.rules, known.mac, who, heard.transcript):
-        duress, heard = True, _without_duress_word(heard, phrase, known.risk.thresholds)
+        duress = True
+        heard = _without_duress_word(heard, phrase, known.risk.thresholds, language)
     decision = weigh(heard, known.risk, claimed=bool(uid), before_llr=before_llr)
     if decision.outcome is not Outcome.GRANTED:
         return replace(decision, silent_alarm=duress), Factors.FAILED
@@ -206,10 +210,10 @@ def duress_said(rules: Rules, mac: Mac, uid: str, transcript: str) -> bool:
     return any(hits)
 
 
-def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:
+def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds, language: Language) -> Evidence:
     """The evidence with the extra word forgiven, which lowers the phrase's score because it was not in the
     phrase. Only then four of five words of the phrase in the transcript, in order, stand in for the score."""
-    wanted, said = normalise(phrase), normalise(heard.transcript)
+    wanted, said = normalise(phrase, language), normalise(heard.transcript, language)
     blocks = SequenceMatcher(None, wanted, said, autojunk=False).get_matching_blocks()
     if sum(block.size for block in blocks) < 0.8 * len(wanted) or not math.isfinite(heard.phrase_llr):
         return heard

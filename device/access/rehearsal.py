@@ -17,6 +17,7 @@ from device.access.passage import Known, before_hearing, conclude
 from device.access.rules import Rules
 from device.clock import Now
 from device.evidence.judge import Evidence
+from device.evidence.vocabulary import Language
 from device.secure_store.signing import Mac
 
 
@@ -39,14 +40,15 @@ class Rehearsal:
         phrase: str,
         now: Now,
         before_llr: float | None = None,
+        language: Language = Language.ENGLISH,
     ) -> Decision:
-        """The decision. Whatever is raised inside is a denial, as at the door. `before_llr`: as for
-        `policy.decide`."""
+        """The decision on an answer to `phrase`, said in `language`. Whatever is raised inside is a denial,
+        as at the door. `before_llr`: as for `policy.decide`."""
         try:
             known = self._known(door, now)
             decision = before_hearing(known, uid)
             if decision is None:
-                decision, _ = conclude(known, uid, heard, phrase, before_llr)
+                decision, _ = conclude(known, uid, heard, phrase, before_llr, language)
                 if decision.opens:
                     pair = [decision.person or uid, *([known.first.uid] if known.first else [])]
                     decision = replace(decision, unlock_s=unlock_s(self.rules, pair))

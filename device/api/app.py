@@ -89,7 +89,11 @@ class Routes:
         token = self._admit(request, "otp")
         size = _length(request, MAX_OTP_BYTES)
         body = await body_of(request, size, self._service.settings.body_timeout_s)
-        return _answer(await self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
+        return _answer(
+            await self._service.otp(
+                token, bodies.otp_request(bodies.json_object(body), self._service.usual_language)
+            )
+        )
 
     async def register(self, request: Request) -> Response:
         token = self._admit(request, "register")

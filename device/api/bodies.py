@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
-from device.access.challenge import Style
+from device.access.challenge import Style, lacks
 from device.api.errors import BAD_JSON, INVALID, ProblemError
 from device.evidence.phrase import normalise, unsayable
+from device.evidence.vocabulary import Language
 from device.models.speaker import MIN_ENROLMENT
 from sync.person_id import PersonIdError, person_id, plain_text
 
@@ -41,6 +43,7 @@ class OtpRequest:
     door: str = ""
     phrase: str = ""
     """The caller's own phrase; never for a door's rule."""
+    language: Language = Language.ENGLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +100,24 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def otp_request(table: dict[str, Any]) -> OtpRequest:
-    """Raises ProblemError (422) naming every mistake."""
-    fields = _Fields(table, {"tid", "uid", "text", "style", "door", "phrase"})
+def otp_request(table: dict[str, Any], usual: Language = Language.ENGLISH) -> OtpRequest:
+    """Raises ProblemError (422) naming every mistake. `usual`: the language where the caller names none."""
+    fields = _Fields(table, {"tid", "uid", "text", "style", "door", "phrase", "language"})
     tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     text = fields.normal("text", plain_text, optional=True)
-    style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
+    named = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
+    style = Style(named) if named else Style.WORDS
+    language = Language(fields.text("language", f"^(?:{'|'.join(Language)})$", optional=True) or usual)
     door = fields.text("door", NAME_PATTERN, optional=True)
-    phrase = fields.normal("phrase", own_phrase, optional=True)
-    if phrase and (door or style):
+    phrase = fields.normal("phrase", partial(own_phrase, language=language), optional=True)
+    if why := lacks(style, language):
+        fields.wrong(f"`language` is `{language}`: {why}")
+    if phrase and (door or named):
         fields.wrong(
             "`phrase` goes with neither `door` nor `style`: a door's rule takes phrases of the unit only"
         )
     fields.done()
-    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door, phrase)
+    return OtpRequest(tid, uid, text, style, door, phrase, language)
 
 
 def register_request(table: dict[str, Any]) -> RegisterRequest:
@@ -154,7 +161,7 @@ def uid_of(text: str) -> str:
         raise ProblemError(INVALID, f"the id cannot be taken: {err}") from err
 
 
-def own_phrase(text: str) -> str:
+def own_phrase(text: str, language: Language = Language.ENGLISH) -> str:
     """A caller's phrase with single spaces. Raises PersonIdError."""
     words = plain_text(text).split()
     if not MIN_PHRASE_WORDS <= len(words) <= MAX_PHRASE_WORDS or len(text) > MAX_PHRASE_CHARACTERS:
@@ -162,9 +169,9 @@ def own_phrase(text: str) -> str:
             f"it has {len(words)} words; {MIN_PHRASE_WORDS} to {MAX_PHRASE_WORDS} of them in "
             f"{MAX_PHRASE_CHARACTERS} characters can be heard"
         )
-    if letter := unsayable(text):
+    if letter := unsayable(text, language):
         raise PersonIdError(f"it holds {letter!a}, a letter or sign that is not listened for")
-    said = normalise(" ".join(words))
+    said = normalise(" ".join(words), language)
     if len(set(said)) < MIN_PHRASE_WORDS:
         raise PersonIdError(f"it holds {len(set(said))} different words that can be said")
     return " ".join(words)

@@ -20,6 +20,7 @@ from device.audio.utterance import wipe
 from device.clock import Now
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
+from device.evidence.vocabulary import Language
 from device.unit.assembly import NoSuchDoorError, Tools
 from device.unit.enrolment import EnrolmentError, enrol, forget
 from device.unit.recordings import decide_heard, rules_with
@@ -61,6 +62,16 @@ class Checks:
     results: Results
     second_phrases: SecondPhrases = field(default_factory=SecondPhrases)
 
+    @property
+    def usual_language(self) -> Language:
+        """Of phrases, where a caller names none."""
+        return self.tools.settings.door.phrases
+
+    def hears(self, language: Language) -> bool:
+        """Whether this unit can hear an answer in `language`; if so, it makes ready to."""
+        self.tools.judge.open_soon(language)
+        return self.tools.judge.hears(language)
+
     def door_rules(self, door: str) -> Rules:
         """The rules in force. Raises ProblemError for a door that they do not have."""
         try:
@@ -101,11 +112,12 @@ class Checks:
         Raises DeviceError when the unit, not the recording, is at fault.
         """
         phrase = code_sentence(request.tid, request.code)[0] if challenge is None else challenge.phrase
+        language = Language.ENGLISH if challenge is None else challenge.language
         audio, tools = request.audio, self.tools
         with claimed(tools.store.vault, request.uid, tools.judge.generations) as template:
             enrolled = template is not None
             heard = judge_file(
-                lambda: load_utterance(audio, tools.settings.audio), tools.judge, phrase, template
+                lambda: load_utterance(audio, tools.settings.audio), tools.judge, phrase, template, language
             )
         if not isinstance(heard, Evidence | QualityError):
             raise heard
@@ -121,6 +133,7 @@ class Checks:
                 uid=request.uid,
                 phrase=phrase,
                 before_llr=self.second_phrases.take(client, request.door, request.uid, tools.clock()),
+                language=language,
             )
             if decision.outcome is Outcome.STEP_UP:
                 self.second_phrases.note(client, request.door, request.uid, tools.clock())

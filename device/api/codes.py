@@ -69,7 +69,7 @@ class CodeIssuer:
         if self._book is None:  # the counter may cost a write to flash, so an idle start takes none
             self._book = ChallengeBook(self._unit, self._next_epoch(), self._prefixed, self._memory)
         try:
-            challenge = self._book.issue(binding, settings, now, request.phrase)
+            challenge = self._book.issue(binding, settings, now, request.phrase, request.language)
         except ChallengeError as err:
             if not request.phrase:
                 raise
@@ -123,6 +123,7 @@ def _shown(request: OtpRequest, challenge: Challenge, now: Now) -> dict[str, Any
         "tid": request.tid,
         "uid": request.uid,
         "style": str(challenge.style),
+        "language": str(challenge.language),
         "phrase": challenge.display if challenge.style is Style.CODE else challenge.phrase,
         "display": challenge.display,
         "code": challenge.code or None,

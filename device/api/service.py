@@ -20,7 +20,15 @@ from typing import Any
 from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
 from device.api.checks import Checks, Job
 from device.api.codes import CodeIssuer
-from device.api.errors import BAD_TOKEN, NO_RESULT, NOT_RENEWABLE, OTHER_BODY, ProblemError, problem_of
+from device.api.errors import (
+    BAD_TOKEN,
+    NO_LANGUAGE,
+    NO_RESULT,
+    NOT_RENEWABLE,
+    OTHER_BODY,
+    ProblemError,
+    problem_of,
+)
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
@@ -28,6 +36,7 @@ from device.api.streams.hub import Hub
 from device.api.tokens import Token, TokenBook, authenticate, issue
 from device.clock import Clock
 from device.conversation.opening import ConversationModels
+from device.evidence.vocabulary import Language
 from device.secure_store.signing import Mac
 from device.settings import ApiSettings
 from sync.plain_words import told
@@ -97,13 +106,21 @@ class Service:
         self._callers.take(token.client, now.monotonic_s)
         return token
 
+    @property
+    def usual_language(self) -> Language:
+        """Of phrases, where a caller names none."""
+        return self._checks.usual_language
+
     async def otp(self, token: Token, request: OtpRequest) -> Body:
         """A phrase to be spoken. Raises ProblemError."""
         await self._known(request.door)
+        if not self._checks.hears(request.language):
+            raise ProblemError(NO_LANGUAGE, "this unit's models cannot hear that language")
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
             *("otp", request.uid, request.text, str(request.style), request.door, request.phrase),
+            *(() if request.language is Language.ENGLISH else (str(request.language),)),
         )
         if asked.key in self._waiting or self._results.fetch(asked.key) is not None:
             raise ProblemError(OTHER_BODY, "this transaction was already answered")

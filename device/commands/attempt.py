@@ -15,38 +15,41 @@ from device.commands.people import AUDIO, PERSON, error_as_json
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
+from device.evidence.vocabulary import Language
 from device.models.speaker import MIN_ENROLMENT
 from device.models.words.transcriber import check_phrase
 from device.settings import load, models_dir, state_dir
-from device.unit.assembly import NoSuchDoorError, open_judge, open_tools
+from device.unit.assembly import NoSuchDoorError, open_judge, open_tools, rules_of
 from device.unit.enrolment import heard_voices, named
-from device.unit.recordings import decide_recording
+from device.unit.recordings import asked_in, decide_recording
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
 EXIT_FAULT = 3
 
 
-class Phrase(click.ParamType[str, str]):
-    """Words that can be said and heard."""
+LANGUAGE = click.Choice([str(one) for one in Language])
 
-    name = "phrase"
 
-    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
-        try:
-            check_phrase(value)
-        except DeviceError as err:
-            self.fail(str(err), param, context)
-        return value
+def said(phrase: str, language: Language) -> str:
+    """`phrase`, which can be said and heard in `language`. Raises click.UsageError."""
+    try:
+        check_phrase(phrase, language)
+    except DeviceError as err:
+        raise click.BadParameter(str(err), param_hint="'--phrase'") from err
+    return phrase
 
 
 @click.command()
 @click.option("--door", required=True, help="Name of the door, as in the rules.")
 @click.option("--claim", "uid", type=PERSON, default="", metavar="UID", help="Who the person says they are.")
-@click.option("--phrase", type=Phrase(), metavar="TEXT", required=True, help="The words on the display.")
+@click.option("--phrase", metavar="TEXT", required=True, help="The words on the display.")
+@click.option(
+    "--language", "code", type=LANGUAGE, help="Of the phrase; else the one this person is asked in."
+)
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)
-def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
+def decide(door: str, uid: str, phrase: str, code: str | None, as_json: bool, probe: Path) -> None:
     """Decide one attempt from the recording PROBE: the judge, the rules and the audit log of this unit.
 
     A rehearsal: no strike moves and nothing is charged against the attempt limit, but waits, lock-down, where
@@ -57,11 +60,17 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
     \b
     Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
     """
-    with error_as_json(as_json), open_tools(load(), state_dir(), models_dir()) as tools:
-        try:
-            decision, evidence = decide_recording(tools, probe, door=door, uid=uid, phrase=phrase)
-        except NoSuchDoorError as err:
-            raise click.UsageError(str(err)) from err
+    with error_as_json(as_json):
+        settings, state = load(), state_dir()
+        language = Language(code) if code else asked_in(settings, rules_of(state, settings.door.name), uid)
+        said(phrase, language)
+        with open_tools(settings, state, models_dir()) as tools:
+            try:
+                decision, evidence = decide_recording(
+                    tools, probe, door=door, uid=uid, phrase=phrase, language=language
+                )
+            except NoSuchDoorError as err:
+                raise click.UsageError(str(err)) from err
     if as_json:
         click.echo(json.dumps(report(decision, evidence), allow_nan=False))
     else:
@@ -113,11 +122,12 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
 )
 @click.argument("more", nargs=-1, type=AUDIO, metavar="")
 @click.option("--probe", type=AUDIO, required=True, help="The recording to judge.")
-@click.option(
-    "--phrase", type=Phrase(), metavar="TEXT", required=True, help="The words that should be in it."
-)
+@click.option("--phrase", metavar="TEXT", required=True, help="The words that should be in it.")
+@click.option("--language", "code", type=LANGUAGE, help="Of the phrase; else that of `[door] phrases`.")
 @click.option("--json", "as_json", is_flag=True, help="Evidence as one JSON object.")
-def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json: bool) -> None:
+def score(
+    first: Path, more: tuple[Path, ...], probe: Path, phrase: str, code: str | None, as_json: bool
+) -> None:
     """Evidence only: how well PROBE fits the enrolled voice and the phrase. Touches no store.
 
     \b
@@ -128,10 +138,14 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
         raise click.UsageError(f"--enroll takes at least {MIN_ENROLMENT} recordings of one person")
     with error_as_json(as_json):
         settings = load()
+        language = Language(code) if code else settings.door.phrases
+        said(phrase, language)
         with open_judge(models_dir(), settings) as judge:
             with heard_voices(judge, settings, named(recordings)) as voices:
                 template = voices.voice(judge.speaker)
-            heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
+            heard = judge_file(
+                lambda: load_utterance(probe, settings.audio), judge, phrase, template, language
+            )
     if not isinstance(heard, Evidence):
         if as_json:
             click.echo(json.dumps({"evidence": None, "reason": str(heard)}))

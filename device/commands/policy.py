@@ -24,12 +24,13 @@ from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
 from device.commands.people import PERSON
 from device.errors import DeviceError
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import duress_words
 from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
-from device.unit.assembly import open_history, open_trail, rules_of
+from device.unit.assembly import cannot_ask, open_history, open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
@@ -61,6 +62,8 @@ def check(file: Path, as_json: bool) -> None:
     mistakes: tuple[str, ...] = ()
     try:
         rules = load_rules(file)
+        if why := cannot_ask(rules, load()):
+            rules, mistakes = None, (why,)
     except RulesError as err:
         mistakes = err.mistakes
     if as_json:
@@ -194,14 +197,15 @@ def example() -> None:
 def duress(uid: str, word: str) -> None:
     """Print the line for a person's duress word; the rules hold this and never the word.
 
-    The word is said after the phrase. It must be one of the unit's duress words, which no phrase ever
-    contains.
+    The word is said after the phrase, in its language. It must be one of the unit's duress words, which no
+    phrase ever contains. Somebody who is asked in two languages has two words: `duress` takes a list.
 
     \b
     Example: ostiary policy duress 4f2a
     """
-    if word.casefold() not in duress_words():
-        raise click.UsageError(f"choose one of: {', '.join(duress_words())}")
+    words = [one for language in Language for one in duress_words(language)]
+    if word.casefold() not in map(str.casefold, words):
+        raise click.UsageError(f"choose one of: {', '.join(words)}")
     with open_store(state_dir(), load().store) as store:
         click.echo(f'duress = "{duress_digest(store.mac, uid, word).hex()}"')
 

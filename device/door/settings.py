@@ -8,6 +8,7 @@ from pathlib import Path
 
 from device.door.osdp.settings import OsdpMode, OsdpSettings
 from device.door.supervision import DoorTiming, Line
+from device.evidence.vocabulary import Language
 
 STRIKE = "strike"
 _NAMES = (STRIKE, *Line)
@@ -93,7 +94,11 @@ class DoorSettings:
     name: str = "door-1"
     unit: str = "site-1/unit-1"
     language: str = "en"
-    """Of what the door says; `device/feedback/languages` has a file for each. Phrases stay English."""
+    """Of what the door shows and says; `device/feedback/languages` has a file for each."""
+    phrases: Language = Language.ENGLISH
+    """In which phrases are shown and heard, and spoken names and numbers; the rules may give a person another
+    (`phrases`). Any but English needs the larger words model: `ostiary models build --only words-base`.
+    """
     kind: DoorKind = DoorKind.SIMULATED
     unlock_s: float = field(default=5.0, metadata={"low": 0.5, "high": 60.0})
     """How long the strike stays released; the rules may give a person longer (`unlock_s`)."""

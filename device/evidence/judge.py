@@ -22,6 +22,7 @@ from device.evidence.clicked import Lived, LiveFinding, lived
 from device.evidence.enrolled import HeardByNewer, HeardVoice
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.evidence.phrase import PhraseScore
+from device.evidence.vocabulary import Language
 from device.evidence.voice import at_the_door, followed, in_noise
 from device.evidence.voice.held import Generations, Voice, lower_llr
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
@@ -51,6 +52,12 @@ class SecondWordsCheck(Protocol):
 
 class WordsCheck(SecondWordsCheck, Protocol):
     def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
+
+
+class OtherWordsCheck(WordsCheck, Protocol):
+    """Of another language than English; not open all the time."""
+
+    def open_soon(self) -> None: ...
 
 
 class SpeakerCheck(Protocol):
@@ -142,9 +149,12 @@ class Judge:
         successor: SpeakerCheck | None = None,
         predecessor: SpeakerCheck | None = None,
         second_words: SecondWordsCheck | None = None,
+        other_words: Mapping[Language, OtherWordsCheck] | None = None,
     ) -> None:
-        """`speaker` enrols. Either a successor or a predecessor stands beside it, or neither."""
+        """`speaker` enrols. Either a successor or a predecessor stands beside it, or neither. `words` and
+        `second_words` hear English, `other_words` the other languages that this unit can hear."""
         self.words = words
+        self._other_words = other_words or {}
         self.speaker = speaker
         self.older = speaker if successor is not None else predecessor
         self.newer = successor if successor is not None else speaker
@@ -168,12 +178,29 @@ class Judge:
         other._threats = threats
         return other
 
-    def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
+    def hears(self, language: Language) -> bool:
+        return language is Language.ENGLISH or language in self._other_words
+
+    def open_soon(self, language: Language) -> None:
+        """An answer in `language` is about to be given."""
+        if language in self._other_words:
+            self._other_words[language].open_soon()
+
+    def _words_in(self, language: Language) -> WordsCheck:
+        """Raises JudgeError where nothing can be heard in `language`: no other is heard instead."""
+        if not self.hears(language):
+            raise JudgeError(f"this unit cannot hear {language.name.capitalize()}; run `ostiary doctor`")
+        return self.words if language is Language.ENGLISH else self._other_words[language]
+
+    def transcript(
+        self, utterance: Utterance, vocabulary: Collection[str], language: Language = Language.ENGLISH
+    ) -> str:
         """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
         Raises JudgeError when it cannot be told."""
+        words = self._words_in(language)
         wave = utterance.wave()
         try:
-            return self.words.transcript(wave, vocabulary)
+            return words.transcript(wave, vocabulary)
         except Exception as err:  # whatever the model raised, nobody was named
             raise JudgeError(f"nothing could be heard: {told(err)}") from err
         finally:
@@ -193,12 +220,14 @@ class Judge:
         phrase: str,
         template: Reference,
         over: Callable[[], bool] = lambda: True,
+        language: Language = Language.ENGLISH,
     ) -> Evidence:
-        """Judge one utterance against `phrase` and `template`. `over` is asked before a second hearing,
-        and may take its time: False where speech went on and nobody waits for this judgement. Raises
-        JudgeError when any check fails: partial evidence would invite a guess."""
+        """Judge one utterance against `phrase`, said in `language`, and `template`. `over` is asked before a
+        second hearing, and may take its time: False where speech went on and nobody waits for this judgement.
+        Raises JudgeError when any check fails: partial evidence would invite a guess."""
         if self._closed.is_set():
             raise JudgeError("the checks are closed: the unit is stopping")
+        hearing = self._words_in(language)
         started = time.perf_counter()
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
@@ -206,7 +235,7 @@ class Judge:
         # For one judgement: what a thread frees the C library keeps for it, until it ends (docs/soak.md).
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         try:
-            words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
+            words = pool.submit(_timed, lambda: hearing.score(wave, phrase))
             voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
             spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
             context = pool.submit(_timed, lambda: self._in_context(wave))
@@ -215,7 +244,8 @@ class Judge:
             (live, live_llr, unclicked_llr, broken), spoof_ms = spoof.result()
             found, context_ms = context.result()
             twice, waited_ms, more_ms = None, 0.0, 0.0
-            if self._second_words is not None and second_hearing.asked(phrase_score.llr):
+            again = self._second_words is not None and language is Language.ENGLISH
+            if again and second_hearing.asked(phrase_score.llr):
                 wanted, waited_ms = _timed(over)
                 if wanted:
                     twice, more_ms = _timed(lambda: self._again(wave, phrase))
@@ -247,7 +277,7 @@ class Judge:
                 (time.perf_counter() - started) * 1e3 - waited_ms,
                 context_ms,
             ),
-            model_versions=self._versions_for(template, twice is not None),
+            model_versions=self._versions_for(template, hearing.version, twice is not None),
             heard=heard,
             voice=said,
             identified=identified,
@@ -282,8 +312,8 @@ class Judge:
                 return one
         raise JudgeError("no model of this unit made that voiceprint; enrol this person again")
 
-    def _versions_for(self, template: Reference, twice: bool) -> tuple[str, ...]:
-        words, speaker, spoof = self.model_versions
+    def _versions_for(self, template: Reference, words: str, twice: bool) -> tuple[str, ...]:
+        _, speaker, spoof = self.model_versions
         more = (self._second_words.version,) if twice and self._second_words is not None else ()
         if not isinstance(template, Voice):
             return words, speaker, spoof, *more

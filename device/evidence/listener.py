@@ -32,6 +32,7 @@ from device.audio import (
 from device.audio.spoiled.own_tone import OwnTones
 from device.evidence.announcing import Announcing
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
+from device.evidence.vocabulary import Language
 from sync.plain_words import told
 
 T = TypeVar("T")
@@ -131,6 +132,7 @@ class Listener:
         progress: AnswerProgress,
         complete: Callable[[Evidence], bool] = _never,
         lacks_words: Callable[[Evidence], bool] = _never,
+        language: Language = Language.ENGLISH,
     ) -> Answer:
         """The first utterance on `source`, judged. Every failure comes back as `heard`, for somebody to
         decide on. At every pause whose judgement is ready, an answer that is `complete` is taken at once,
@@ -141,14 +143,14 @@ class Listener:
         heard, began_s, early = self._first(
             events,
             quiet,
-            lambda utterance, pause: self._judge(utterance, phrase, template, pause.over),
+            lambda utterance, pause: self._judge(utterance, phrase, template, pause.over, language),
             start_within_s=start_within_s,
             progress=progress,
             complete=complete,
             lacks_words=lacks_words,
         )
         if early:
-            return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
+            return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase, language))
         began_in_tone = self._tones is not None and began_s < announcing.tone_until_s + _AT_ONCE_S
         if began_in_tone and not isinstance(heard, Exception) and lacks_words(heard):
             heard = QualityError(
@@ -164,13 +166,14 @@ class Listener:
         start_within_s: float,
         stop: threading.Event,
         progress: AnswerProgress,
+        language: Language = Language.ENGLISH,
     ) -> str:
         """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
         quiet = threading.Event()
         heard, _, _ = self._first(
             listen(Announcing(source, progress.ready, self._tones), _Either(stop, quiet), self._settings),
             quiet,
-            lambda utterance, _: self._judge.transcript(utterance, vocabulary),
+            lambda utterance, _: self._judge.transcript(utterance, vocabulary, language),
             start_within_s=start_within_s,
             progress=progress,
         )
@@ -255,7 +258,7 @@ class Listener:
             last.cancel()
         return heard, began_s, early
 
-    def _rest(self, events: Iterator[Event], quiet: threading.Event, phrase: str) -> str:
+    def _rest(self, events: Iterator[Event], quiet: threading.Event, phrase: str, language: Language) -> str:
         """The words of the whole utterance, where speech went on after the pause that was answered at."""
         limit = _timer(_REST_S, quiet)
         went_on, longest = False, None
@@ -269,7 +272,7 @@ class Listener:
                     longest = event.utterance
                 if isinstance(event, Ended | Refused):
                     break
-            return "" if longest is None else self._judge.transcript(longest, [phrase])
+            return "" if longest is None else self._judge.transcript(longest, [phrase], language)
         except Exception as err:  # noqa: BLE001 - the door has been told; what followed could not be heard
             log.warning("what followed an answer could not be heard: %s", told(err))
             return ""
@@ -352,14 +355,20 @@ class _Either(threading.Event):
         return True
 
 
-def judge_file(load: Callable[[], Utterance], judge: Judge, phrase: str, template: Reference) -> Heard:
+def judge_file(
+    load: Callable[[], Utterance],
+    judge: Judge,
+    phrase: str,
+    template: Reference,
+    language: Language = Language.ENGLISH,
+) -> Heard:
     """The evidence of one recording, or why there is none."""
     try:
         utterance = load()
     except QualityError as err:
         return err
     try:
-        return judge(utterance, phrase, template)
+        return judge(utterance, phrase, template, language=language)
     except JudgeError as err:
         return err
     finally:

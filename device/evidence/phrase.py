@@ -9,7 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache
 
+from device.evidence import german
 from device.evidence.vocabulary import (
     ABBREVIATIONS,
     DIGITS,
@@ -23,8 +25,9 @@ from device.evidence.vocabulary import (
     TEENS,
     TENS,
     WORDS,
+    Language,
 )
-from device.evidence.wordlists import duress_words
+from device.evidence.wordlists import challenge_words, duress_words
 
 Tokens = tuple[str, ...]
 
@@ -43,7 +46,8 @@ REDACTED = "…"
 MAX_PHRASE_WORDS = 40
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
-_PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
+_PIECE = re.compile(r" ?[A-Za-z0-9'äöüßÄÖÜẞ]+|[^A-Za-z0-9'äöüßÄÖÜẞ ]")
+_YEAR = re.compile(r"[\s,]*\b(?:19|20)\d\d\b")
 _ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.IGNORECASE)
 _APOSTROPHE = re.compile(r"(?<=[^\W\d_])[‘’ʼ‛′´`](?=[^\W\d_])")
 _ZERO_WIDTH_SPACE = "\u200b"
@@ -58,11 +62,12 @@ def plain(phrase: str) -> str:
     return " ".join("".join(one for one in seen if unicodedata.category(one) != "Cf").split())
 
 
-def unsayable(phrase: str) -> str:
+def unsayable(phrase: str, language: Language = Language.ENGLISH) -> str:
     """The first letter of another alphabet, some of which look like ours, or the first sign that is read
     aloud, each person in their own words (`%`, `&`, `£`, a picture); empty when there is none. Nobody could
     answer such a phrase."""
-    return next((one for one in _folded(phrase) if _is_foreign(one) or _is_read_aloud(one)), "")
+    folded = _folded(phrase) if language is Language.ENGLISH else german.folded(plain(phrase))
+    return next((one for one in folded if _is_foreign(one) or _is_read_aloud(one)), "")
 
 
 def _is_foreign(letter: str) -> bool:
@@ -85,10 +90,13 @@ def _folded(text: str) -> str:
     )
 
 
-def normalise(text: str) -> Tokens:
+def normalise(text: str, language: Language = Language.ENGLISH) -> Tokens:
     """`text` as lower-case words, single digits and single letters, whichever way it was written or
     spelled. "Fifty-one", "51" and "five one" agree, as do "A.B.", "AB" and "alpha bravo", or "double two"
-    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay."""
+    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay. Spoken
+    text of another `language` has its own numbers and hesitations, and no "double two"."""
+    if language is Language.GERMAN:
+        return _without_stammer(_zero_among_digits(german.normal_words(plain(text))))
     words: list[str] = []
     for raw in _WORD.findall(_ORDINAL_END.sub("", _folded(text).replace("’", "'"))):
         word = raw.lower().replace("'", "")
@@ -107,8 +115,10 @@ def normalise(text: str) -> Tokens:
     return _without_stammer(_zero_among_digits(_repeated(_numbers(words))))
 
 
-def forms(phrase: str) -> tuple[str, ...]:
+def forms(phrase: str, language: Language = Language.ENGLISH) -> tuple[str, ...]:
     """The ways a transcriber may write `phrase`, plainest first, without doubles."""
+    if language is Language.GERMAN:
+        return _german_forms(phrase)
     words = [word if len(word) == 1 else word.lower() for word in phrase.split()]
     words = ["I" if word == "i" else word.upper() if len(word) == 1 else word for word in words]
     plain = " ".join(words)
@@ -118,6 +128,21 @@ def forms(phrase: str) -> tuple[str, ...]:
     if run == plain:  # words only: the transcriber writes sentences, and each form costs a decoder
         return (sentence,)
     return tuple(dict.fromkeys((plain, sentence, run)))
+
+
+def _german_forms(phrase: str) -> tuple[str, ...]:
+    """Nouns keep their capitals, and digits may be written as figures, apart or in a run."""
+    words = [word.upper() if len(word) == 1 else word for word in phrase.split()]
+    said = " ".join(words)
+    sentence = f"{said[:1].upper()}{said[1:]}."
+    figures = [str(value) if (value := _german_number(word)) is not None else word for word in words]
+    if figures == words:
+        return tuple(dict.fromkeys((sentence, ", ".join(words) + ".")))
+    return tuple(dict.fromkeys((sentence, " ".join(figures), ", ".join(figures) + ".")))
+
+
+def _german_number(word: str) -> int | None:
+    return german.number(german.folded(word).lower())
 
 
 def competitors(phrase: str, count: int) -> tuple[str, ...]:
@@ -149,8 +174,10 @@ def pieces(form: str) -> tuple[str, ...]:
     return tuple(_PIECE.findall(" " + form))
 
 
-def alternatives(piece: str) -> tuple[str, ...]:
+def alternatives(piece: str, language: Language = Language.ENGLISH) -> tuple[str, ...]:
     """What else of its class could stand in a piece's place, written the same way; often nothing."""
+    if language is Language.GERMAN:
+        return _german_alternatives(piece)
     blank, word = (" ", piece[1:]) if piece.startswith(" ") else ("", piece)
     if not word[:1].isalnum():
         return ()
@@ -166,20 +193,39 @@ def alternatives(piece: str) -> tuple[str, ...]:
     return tuple(blank + other for other in others if other.lower() != plain)
 
 
-def agreement(transcript: str, phrase: str) -> float:
+def _german_alternatives(piece: str) -> tuple[str, ...]:
+    """Of a figure other figures, of a digit's word other digits, of a word the other words of challenges."""
+    blank, word = (" ", piece[1:]) if piece.startswith(" ") else ("", piece)
+    if not word[:1].isalnum():
+        return ()
+    if word.isdigit():
+        others = [str(value) for value in (range(11) if len(word) == 1 else range(10, 100))]
+    elif _german_number(word) is not None:
+        others = [one.capitalize() if word[:1].isupper() else one for one in (*german.SAID, "zwo", "zehn")]
+    elif len(word) == 1:
+        others = [one.upper() for one in LETTERS]
+    else:
+        others = list(challenge_words(Language.GERMAN))
+    return tuple(blank + other for other in others if other != word)
+
+
+def agreement(transcript: str, phrase: str, language: Language = Language.ENGLISH) -> float:
     """How much of `phrase` the transcript holds, in [0, 1]: one less the edit distance of their letters."""
-    heard, meant = "".join(normalise(transcript)), "".join(normalise(phrase))
+    heard, meant = "".join(normalise(transcript, language)), "".join(normalise(phrase, language))
     longest = max(len(heard), len(meant))
     return 1.0 - _edit_distance(heard, meant) / longest if longest else 0.0
 
 
-def said_in_full(transcript: str, phrase: str) -> bool:
+def said_in_full(transcript: str, phrase: str, language: Language = Language.ENGLISH) -> bool:
     """Whether the transcript, redacted or not, is the phrase, all of it and nothing else."""
-    return REDACTED not in transcript and agreement(transcript, phrase) == 1.0
+    return REDACTED not in transcript and agreement(transcript, phrase, language) == 1.0
 
 
-def is_invented(transcript: str) -> bool:
+def is_invented(transcript: str, language: Language = Language.ENGLISH) -> bool:
     """True for nothing at all, for "(soft music)", and for what Whisper makes up when nobody speaks."""
+    if language is Language.GERMAN:
+        heard = normalise(_YEAR.sub(" ", _ASIDE.sub(" ", transcript)), language)
+        return " ".join(heard) in german.INVENTED
     return " ".join(normalise(_ASIDE.sub(" ", transcript))) in INVENTED
 
 
@@ -194,23 +240,29 @@ def before_loop(tokens: Sequence[object]) -> int | None:
     return None
 
 
-def redact(transcript: str, phrase: str) -> str:
+def redact(transcript: str, phrase: str, language: Language = Language.ENGLISH) -> str:
     """The transcript with a mark for every run of words outside the challenge's vocabulary. Digits and
     letters stay only in their place; possible duress words stay, for the policy looks for them."""
-    meant, heard = normalise(phrase), normalise(transcript)
+    meant, heard = normalise(phrase, language), normalise(transcript, language)
     blocks = SequenceMatcher(None, meant, heard, autojunk=False).get_matching_blocks()
     in_place = {at for block in blocks for at in range(block.b, block.b + block.size)}
-    known = {*meant, *duress_words()}
+    known = {*meant, *alarm_words()}
     return _marked(
         heard, [at in in_place if len(word) == 1 else word in known for at, word in enumerate(heard)]
     )
 
 
-def redact_claim(transcript: str, vocabulary: Iterable[str]) -> str:
+def redact_claim(transcript: str, vocabulary: Iterable[str], language: Language = Language.ENGLISH) -> str:
     """As `redact` for what a person says of who they are: any digit and letter stays, for an id has them."""
-    heard = normalise(transcript)
-    known = {*normalise(" ".join(vocabulary)), *duress_words()}
+    heard = normalise(transcript, language)
+    known = {*normalise(" ".join(vocabulary), language), *alarm_words()}
     return _marked(heard, [len(word) == 1 or word in known for word in heard])
+
+
+@cache
+def alarm_words() -> frozenset[str]:
+    """The duress words of every language in their canonical spelling: what is heard of them stays."""
+    return frozenset(word for one in Language for said in duress_words(one) for word in normalise(said, one))
 
 
 def _marked(words: Tokens, kept: Sequence[bool]) -> str:

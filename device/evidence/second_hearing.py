@@ -13,8 +13,10 @@ from device.evidence.phrase import PhraseScore, normalise
 from device.evidence.wordlists import duress_words
 from device.model_store.calibration import LLR_LIMIT
 
-FITTED_ON = ("whisper-tiny.en-int8-b36e6568", "whisper-base-int8-fcfc7f7f")
+FITTED_ON = ("whisper-tiny.en-int8-b36e6568", "whisper-base-int8-ebd33144")
 """Versions of the two words models, the usual one first, whose scores the weights below are for."""
+WITHOUT_GERMAN = "whisper-base-int8-fcfc7f7f"
+"""The second before it could be told to hear German. In English it hears the same: LLRs within 0.0001."""
 ASKED_BELOW_LLR = 2.0
 """What passes at the lowest threshold of all security levels needs no second hearing."""
 ASKED_ABOVE_LLR = -3.0
@@ -27,7 +29,7 @@ FIRST, SECOND, OFFSET = 0.175, 0.726, 0.286
 
 def fits(first: str, second: str) -> bool:
     """Whether these are the models that the weights were fitted on; others are not heard together."""
-    return (first, second) == FITTED_ON
+    return first == FITTED_ON[0] and second in (FITTED_ON[1], WITHOUT_GERMAN)
 
 
 def asked(first_llr: float) -> bool:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class Language(StrEnum):
+    """In which phrases are shown, said and heard."""
+
+    ENGLISH = "en"
+    GERMAN = "de"
+
+
 DIGITS = {
     "zero": 0, "oh": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
     "eight": 8, "nine": 9, "niner": 9,

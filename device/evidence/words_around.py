@@ -7,8 +7,11 @@ takes back what was said. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+from device.evidence import german
 from device.evidence.phrase import Tokens, agreement, normalise
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words
 
 MOST_WORDS = 6
@@ -36,9 +39,9 @@ class WordsAround:
     """Of what was heard in between with the phrase, in [0, 1]."""
 
 
-def words_around(transcript: str, phrase: str) -> WordsAround | None:
+def words_around(transcript: str, phrase: str, language: Language = Language.ENGLISH) -> WordsAround | None:
     """Where in `transcript` the phrase is and what stands around it; None where nothing does, or may."""
-    heard, meant = normalise(transcript), normalise(phrase)
+    heard, meant = normalise(transcript, language), normalise(phrase, language)
     if not meant or len(heard) <= len(meant) or len(heard) > len(meant) + MOST_WORDS + SLACK_WORDS:
         return None
     windows = [
@@ -56,26 +59,38 @@ def words_around(transcript: str, phrase: str) -> WordsAround | None:
         return None
     begun = _false_start(before, meant)
     rest = before[: len(before) - begun]
-    if not may_stand(rest, after, meant):
+    if not may_stand(rest, after, meant, language):
         return None
     return WordsAround(before, after, best)
 
 
-def may_stand(before: Tokens, after: Tokens, meant: Tokens) -> bool:
-    """Whether words beside the phrase `meant` are such as people say: of no phrase, and not against it."""
+def may_stand(before: Tokens, after: Tokens, meant: Tokens, language: Language = Language.ENGLISH) -> bool:
+    """Whether words beside the phrase `meant` are such as people say: of no phrase, and not against it.
+    What takes a phrase back does so in every language."""
     every = (*before, *after)
     return (
         len(every) <= MOST_WORDS
-        and not any(_of_a_phrase(word, meant) for word in every)
+        and not any(_of_a_phrase(word, meant, language) for word in every)
         and TAKEN_BACK.isdisjoint(every)
         and TAKEN_BACK_AFTER.isdisjoint(after)
+        and not (
+            language is Language.GERMAN
+            and (german.TAKEN_BACK & {*every} or german.TAKEN_BACK_AFTER & {*after})
+        )
     )
 
 
-def _of_a_phrase(word: str, meant: Tokens) -> bool:
+def _of_a_phrase(word: str, meant: Tokens, language: Language) -> bool:
     if len(word) == 1:
-        return word.isdigit() or word not in ORDINARY_LETTERS or word in meant
-    return word in meant or word in challenge_words()
+        ordinary = language is Language.ENGLISH and word in ORDINARY_LETTERS
+        return word.isdigit() or not ordinary or word in meant
+    return word in meant or word in _listed(language)
+
+
+@cache
+def _listed(language: Language) -> frozenset[str]:
+    """The challenge words of a language in their canonical spelling."""
+    return frozenset(one for word in challenge_words(language) for one in normalise(word, language))
 
 
 def _false_start(before: Tokens, meant: Tokens) -> int:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
-from device.access.controller import AccessController
+from device.access.challenge import lacks
+from device.access.controller import AccessController, unheard
 from device.access.decision import Factor
 from device.access.memory.history import History, recall
 from device.access.memory.remembered import Remembered
@@ -35,13 +36,12 @@ from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
-from device.models.second_words import PATIENCE_S, SecondWords, heard_twice
+from device.models.second_words import other_words, second_words
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Store, open_store
-from device.settings import SecondWords as WordsAgain
-from device.settings import Settings, WordsEngine, kept_in, own_models_dir
+from device.settings import Settings, kept_in, own_models_dir
 from device.state_folder import StateFolder, remove_old_drafts
 from device.unit.audit import AuditTrail, EventContext
 from sync.events import Counter, pseudonym, unit_id
@@ -132,6 +132,7 @@ def open_unit(
         judge = parts.enter_context(
             open_judge(models, settings, pinned_minimum(store.vault), fallen_back.append)
         )
+        check_phrases(rules, settings, judge)
         if not on_trial:  # a unit that may have to go back pins nothing yet
             raise_minimum(store.vault, slots.reached(models))
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
@@ -171,6 +172,8 @@ def open_unit(
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge, a, b),
             pseudonym=lambda uid: str(pseudonym(key, uid)),
+            usual=settings.door.phrases,
+            heard_in=judge.hears,
         )
         # It reads the clocks at every attempt, and the highest time seen counts.
         controller.time.look(clock())
@@ -195,6 +198,25 @@ def open_unit(
             "; ".join(fallen_back),
             settings.judge.voices_follow,
         )
+
+
+def cannot_ask(rules: Rules, settings: Settings) -> str:
+    """Why this unit's door cannot ask in the language that its settings name; empty where it can."""
+    language, risk = settings.door.phrases, rules.risk_at(settings.door.name)
+    why = "" if risk is None else lacks(risk.challenge.style, language)
+    if risk is None or not why:
+        return ""
+    return f"[door] phrases is `{language}`, and this door's class {risk.name} cannot ask so: {why}"
+
+
+def check_phrases(rules: Rules, settings: Settings, judge: Judge) -> None:
+    """Raises DeviceError where this door could not ask for phrases as its settings say, or not hear them."""
+    language = settings.door.phrases
+    if why := cannot_ask(rules, settings):
+        raise DeviceError(why)
+    if not judge.hears(language):
+        raise DeviceError(f"[door] phrases is `{language}`, and {unheard(language)}")
+    judge.open_soon(language)
 
 
 @contextmanager
@@ -249,20 +271,11 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
             successor=following.result(),
             predecessor=followed.result(),
             second_words=second,
+            other_words=other_words(second, bundle, settings),
         )
         parts.callback(judge.close)
         give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()
-
-
-def second_words(bundle: Bundle, settings: Settings) -> SecondWords | None:
-    """The model of the second hearing, where settings and bundle have one."""
-    chosen = settings.judge
-    if chosen.second_words is WordsAgain.NONE or chosen.words is not WordsEngine.ONNX:
-        return None
-    # The first hearing takes its part of the time that is waited for a judgement.
-    patience_s = min(PATIENCE_S, chosen.timeout_s / 2.0)
-    return SecondWords(bundle, chosen.threads, patience_s=patience_s) if heard_twice(bundle) else None
 
 
 def second_hearing(bundle: Bundle, settings: Settings) -> str:

@@ -50,12 +50,19 @@ def named(
         return BADGE_UNREADABLE
     if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
         return claim.uid
-    directory = Directory.of(unit.controller.rules, normalise)
+    language = unit.controller.usual_language
+    spelled = partial(normalise, language=language)
+    directory = Directory.of(unit.controller.rules, spelled)
     progress = AnswerProgress(display.ask_name, display.speaking, display.judging)
     said = unit.listener.name(
-        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, progress=progress
+        source,
+        directory.spoken_words,
+        start_within_s=NAME_WITHIN_S,
+        stop=stop,
+        progress=progress,
+        language=language,
     )
-    return directory.spoken(normalise(said)).uid
+    return directory.spoken(spelled(said)).uid
 
 
 def _nothing_more() -> str:
@@ -152,6 +159,7 @@ def attempt(
     greeting = unit.controller.greet(door_name, uid, unit.clock())
     if isinstance(greeting, Decision):
         return Attempt(greeting)
+    unit.judge.open_soon(greeting.language)
 
     def ready() -> None:
         display.tell(greeting)
@@ -168,6 +176,7 @@ def attempt(
             progress=AnswerProgress(ready, display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
             lacks_words=partial(unit.controller.lacks_words, door=door_name, uid=uid),
+            language=greeting.language,
         )
     # Before anybody decides on it: a cut after the door opened must not make the unit forget.
     heard = unit.replay_guard.note(answer.heard, unit.clock())

@@ -14,6 +14,8 @@ from device.access.voices import alike, claimed, gallery, is_enrolled
 from device.audio import load_utterance
 from device.evidence.judge import Evidence
 from device.evidence.listener import Heard, judge_file
+from device.evidence.vocabulary import Language
+from device.settings import Settings
 from device.unit.assembly import NoSuchDoorError, Tools, rules_of
 from sync.events import pseudonym
 
@@ -27,23 +29,36 @@ def rules_with(tools: Tools, door: str) -> Rules:
 
 
 def decide_recording(
-    tools: Tools, recording: Path | bytes, *, door: str, uid: str, phrase: str
+    tools: Tools,
+    recording: Path | bytes,
+    *,
+    door: str,
+    uid: str,
+    phrase: str,
+    language: Language | None = None,
 ) -> tuple[Decision, Evidence | None]:
     """The decision on one recording, already in the audit log, and its evidence if any.
 
-    With an empty `uid`, where the door's rule asks for no claim, the voice is searched for.
+    With an empty `uid`, where the door's rule asks for no claim, the voice is searched for. `language` is
+    that of the phrase; None is the one in which this unit asks this person.
     """
     rules = rules_with(tools, door)
+    language = language or asked_in(tools.settings, rules, uid)
     vault, models = tools.store.vault, tools.judge.generations
     risk = rules.risk_at(door)
     asked = bool(uid) or risk is None or Factor.CLAIM in risk.factors
     voices = claimed(vault, uid, models) if asked else gallery(vault, rules, door, models)
     with voices as voice:
         heard = judge_file(
-            lambda: load_utterance(recording, tools.settings.audio), tools.judge, phrase, voice
+            lambda: load_utterance(recording, tools.settings.audio), tools.judge, phrase, voice, language
         )
-    decision = decide_heard(tools, heard, rules, door=door, uid=uid, phrase=phrase)
+    decision = decide_heard(tools, heard, rules, door=door, uid=uid, phrase=phrase, language=language)
     return decision, heard if isinstance(heard, Evidence) else None
+
+
+def asked_in(settings: Settings, rules: Rules, uid: str) -> Language:
+    """In which language this unit asks `uid`."""
+    return rules.phrases(uid, settings.door.phrases)
 
 
 def decide_heard(
@@ -55,6 +70,7 @@ def decide_heard(
     uid: str,
     phrase: str,
     before_llr: float | None = None,
+    language: Language = Language.ENGLISH,
 ) -> Decision:
     """The door's decision now on what was heard, already in the audit log.
 
@@ -69,7 +85,7 @@ def decide_heard(
         same_voice_llr=partial(alike, vault, tools.judge),
         pseudonym=lambda uid: str(pseudonym(key, uid)),
     )
-    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock(), before_llr)
+    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock(), before_llr, language)
     with tools.trail() as trail:
         trail.decided(decision, heard if isinstance(heard, Evidence) else None)
     return decision

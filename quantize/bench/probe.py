@@ -23,8 +23,9 @@ def main() -> None:
     from device.access.policy import decide
     from device.errors import DeviceError
     from device.model_store import slots
+    from device.models.second_words import second_words
     from device.settings import Settings
-    from device.unit.assembly import open_judge, second_words
+    from device.unit.assembly import open_judge
     from quantize.bench.speech import packaged_sentences
 
     settings = Settings()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from device.models.words.hearing import SpeechModel, audio_frames
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
-from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
+from device.models.words.whisper_onnx import LANGUAGES, PROMPT, VOCABULARY, OnnxWhisper
 from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
@@ -41,6 +41,8 @@ NEAR_PHRASES, WRONG_PHRASES = 3, 12
 END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 LANGUAGE = ("<|en|>", "<|transcribe|>")
 """Prompt tokens that a model of many languages gets between these two."""
+OTHERS = {"de": "<|de|>"}
+"""Further languages that such a model may be told to hear, each with the token in the place of English."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Upstream:
     ordinary: list[bytes]
     prompt: list[int]
     """Upstream numbers of the tokens that begin every text."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Upstream numbers of further languages' tokens."""
 
     @classmethod
     def read(cls, model: Path, tokenizer: Path, multilingual: bool = False) -> Upstream:
@@ -58,17 +62,21 @@ class Upstream:
         numbers, words = read_specials(tokenizer), read_vocabulary(tokenizer)
         try:
             prompt = [numbers[name] for name in (START, *(LANGUAGE if multilingual else ()), NO_TIMES)]
+            others = {code: numbers[name] for code, name in OTHERS.items()} if multilingual else {}
             ordinary = words[: numbers[END]]
         except KeyError as err:
             raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
-        return cls(read_tensors(model), ordinary, prompt)
+        return cls(read_tensors(model), ordinary, prompt, others)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, and the prompt's."""
-        end = len(self.ordinary)
-        decoder = whisper.decoder(self.weights, [*range(end + 1), *self.prompt], products)
-        prompt = range(end + 1, end + 1 + len(self.prompt))
-        facts = {VOCABULARY: vocabulary_text(self.ordinary), PROMPT: " ".join(map(str, prompt))}
+        """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, the prompt's, and
+        those of further languages."""
+        end, last = len(self.ordinary), len(self.ordinary) + 1 + len(self.prompt)
+        tokens = [*range(end + 1), *self.prompt, *self.others.values()]
+        decoder = whisper.decoder(self.weights, tokens, products)
+        facts = {VOCABULARY: vocabulary_text(self.ordinary), PROMPT: " ".join(map(str, range(end + 1, last)))}
+        if self.others:
+            facts[LANGUAGES] = " ".join(f"{code}:{last + at}" for at, code in enumerate(self.others))
         onnx.helper.set_model_props(decoder, facts)
         return whisper.encoder(self.weights, products), decoder
 

@@ -25,18 +25,24 @@ import click
 
 from device.audio.utterance import Wave
 from device.evidence.phrase import normalise
+from device.evidence.vocabulary import Language
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
-from device.settings import models_dir
+from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate.recordings.manifest import read_manifest
 from quantize.evaluate.recordings.sound import read_wave
-from research.vocabulary.select_words import HERE, NOT_VOICES, candidates
+from research.vocabulary.select_words import FOLDERS, NOT_VOICES, candidates
 
 PHRASE_WORDS = 5
 FLITE = ("slt", "rms", "awb", "kal16")
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb-x-rp+m3")
 FESTIVAL = ("ked_diphone",)
+GERMAN = ("mb-de1", "mb-de2", "mb-de4", "mb-de7")
+"""Four people of Debian's `mbrola-de*`, through espeak-ng (non-free: installed by hand, if at all). The
+others choose no words and fit nothing: they are reported (`research.fits.german`)."""
+PICO = "pico-de"
+VOICES = {Language.ENGLISH: FLITE + ESPEAK + FESTIVAL, Language.GERMAN: GERMAN}
 
 
 def speak(voice: str, text: str) -> Wave:
@@ -47,6 +53,8 @@ def speak(voice: str, text: str) -> Wave:
             command = ["flite", "-voice", voice, "-o", file.name, "-t", text]
         elif voice in FESTIVAL:
             command = ["text2wave", "-eval", f"(voice_{voice})", "-o", file.name]
+        elif voice == PICO:
+            command = ["pico2wave", "-l", "de-DE", "-w", file.name, text]
         try:
             subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=60)
         except (OSError, subprocess.SubprocessError) as err:
@@ -65,9 +73,9 @@ def phrases(words: list[str], seed: int) -> Iterator[tuple[str, ...]]:
         yield tuple(order[at : at + PHRASE_WORDS])
 
 
-def heard_words(transcript: str) -> set[str]:
+def heard_words(transcript: str, language: Language = Language.ENGLISH) -> set[str]:
     """The words of a transcript, and neighbours joined: "sun flower" was heard as well as "sunflower"."""
-    tokens = normalise(transcript)
+    tokens = normalise(transcript, language)
     return {*tokens, *(left + right for left, right in pairwise(tokens))}
 
 
@@ -79,16 +87,21 @@ def heard_words(transcript: str) -> set[str]:
 @click.option(
     "--root", type=click.Path(exists=True, path_type=Path), help="Where the manifest's paths begin."
 )
+@click.option("--voices", default="", help="Separated by commas; else those that choose words.")
 @click.option(
-    "--voices", default=",".join(FLITE + ESPEAK + FESTIVAL), show_default=True, help="Separated by commas."
+    "--language", "code", type=click.Choice([str(one) for one in Language]), default="en", show_default=True
 )
 @click.option("--threads", default=2, show_default=True)
-def main(models: Path, manifest: Path | None, root: Path | None, voices: str, threads: int) -> None:
-    """Write hearing.tsv beside this script."""
-    words = candidates()
-    transcriber = Transcriber.open(slots.active(models), threads=threads)
-    table = load_table(HERE / "hearing.tsv", words)
-    chosen = [voice for voice in voices.split(",") if voice]
+def main(
+    models: Path, manifest: Path | None, root: Path | None, voices: str, code: str, threads: int
+) -> None:
+    """Write hearing.tsv beside the language's candidates."""
+    language = Language(code)
+    words = candidates(language)
+    engine = WordsEngine.ONNX if language is Language.ENGLISH else WordsEngine.WHISPER_BASE
+    transcriber = Transcriber.open(slots.active(models), threads=threads, engine=engine, language=language)
+    table = load_table(FOLDERS[language] / "hearing.tsv", words)
+    chosen = [voice for voice in voices.split(",") if voice] or [*VOICES[language]]
     rounds = [(voice, said) for voice in chosen for said in phrases(words, zlib.crc32(voice.encode()))]
     for voice in chosen:
         for word in words:
@@ -96,11 +109,12 @@ def main(models: Path, manifest: Path | None, root: Path | None, voices: str, th
     with click.progressbar(rounds, label="listening", item_show_func=_shown) as bar:
         for voice, said in bar:
             _, transcript = transcriber.clues(speak(voice, ", ".join(said)), " ".join(said))
-            for word in set(said) & heard_words(transcript):
-                table[word][voice] = 1
+            heard = heard_words(transcript, language)
+            for word in said:
+                table[word][voice] |= int({*normalise(word, language)} <= heard)
     if manifest is not None and root is not None:
         _listen_to_people(transcriber, manifest, root, table)
-    _write_table(HERE / "hearing.tsv", table)
+    _write_table(FOLDERS[language] / "hearing.tsv", table)
     for voice in chosen:
         click.echo(
             f"{voice}: heard {sum(table[word][voice] for word in words) / len(words):.1%} of {len(words)}"

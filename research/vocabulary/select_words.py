@@ -3,6 +3,8 @@
     python -m research.vocabulary.hearing_test    # measures what is heard; needs the built models
     python -m research.vocabulary.select_words    # phonetic distances, and the stored hearing test
 
+Both take `--language de` for the German list, which Whisper base hears.
+
 Words misheard in the hearing test go first; then the closest pair is broken, again and again, by dropping its
 member that is heard less well (or stands closer to a third), until the wanted number is left. The last ones
 to go become the duress words: as far from every challenge word as those are from each other, and never part
@@ -20,10 +22,16 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from device.evidence.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS
+from device.evidence.phrase import normalise
+from device.evidence.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS, Language
+from device.evidence.wordlists import file_name
 from research.vocabulary.phonetics import distance, phonemes
 
 HERE = Path(__file__).parent
+FOLDERS = {Language.ENGLISH: HERE, Language.GERMAN: HERE / "german"}
+"""Of a language's candidates and tables."""
+ESPEAK = {Language.ENGLISH: "en-us", Language.GERMAN: "de"}
+"""The voice that says how words are pronounced."""
 WORD_LISTS = HERE.parents[1] / "device" / "evidence" / "wordlists"
 CHALLENGE_WORDS = 256
 DURESS_WORDS = 16
@@ -33,15 +41,21 @@ NOT_VOICES = ("word", "real_spoken", "real_heard")
 """The other columns of hearing.tsv have a voice's name."""
 
 
-def candidates(path: Path = HERE / "candidates.txt") -> list[str]:
-    """The words of the candidate file, sorted, without those that spell a digit or a letter."""
+def candidates(language: Language = Language.ENGLISH) -> list[str]:
+    """The words of the candidate file, sorted, without those that spell a digit or a letter, or that German
+    would write with a letter of its own."""
+    path = FOLDERS[language] / "candidates.txt"
     lines = (line for line in path.read_text("utf-8").splitlines() if not line.startswith("#"))
+    words = sorted({word for line in lines for word in line.split() if word.isalpha()})
+    if language is Language.GERMAN:
+        return [word for word in words if normalise(word, language) == (word.lower(),)]
     taken = {*DIGITS, *TEENS, *TENS, *SCALES, *NATO}
-    return sorted({word for line in lines for word in line.split() if word.isalpha() and word not in taken})
+    return [word for word in words if word not in taken]
 
 
-def heard_share(path: Path = HERE / "hearing.tsv") -> dict[str, float]:
+def heard_share(language: Language = Language.ENGLISH) -> dict[str, float]:
     """Share of the voices in which the transcriber heard the word; empty when the test has not been run."""
+    path = FOLDERS[language] / "hearing.tsv"
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
@@ -79,18 +93,19 @@ def thin_out(
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=WORD_LISTS, show_default=True)
+@click.option("--table", type=click.Path(path_type=Path), help="What became of each word: selection.tsv.")
 @click.option(
-    "--table",
-    type=click.Path(path_type=Path),
-    default=HERE / "selection.tsv",
-    help="What became of each word.",
+    "--language", "code", type=click.Choice([str(one) for one in Language]), default="en", show_default=True
 )
-def main(out: Path, table: Path) -> None:
+def main(out: Path, table: Path | None, code: str) -> None:
     """Write challenge.txt and duress.txt for the unit, and what became of each candidate."""
-    words = candidates()
-    spoken = {word: phones for word, phones in phonemes(words).items() if _speakable(phones)}
+    language = Language(code)
+    table = table or FOLDERS[language] / "selection.tsv"
+    words = candidates(language)
+    found = phonemes(words, ESPEAK[language])
+    spoken = {word: phones for word, phones in found.items() if _speakable(phones)}
     words = list(spoken)
-    apart, heard = distances(spoken), heard_share()
+    apart, heard = distances(spoken), heard_share(language)
     pool = thin_out(words, apart, heard, CHALLENGE_WORDS + DURESS_WORDS)
     core = set(thin_out([words[i] for i in pool], apart[np.ix_(pool, pool)], heard, CHALLENGE_WORDS))
     challenge = [pool[i] for i in range(len(pool)) if i in core]
@@ -99,8 +114,9 @@ def main(out: Path, table: Path) -> None:
         raise click.ClickException(f"only {len(pool)} words are heard well enough; add candidates")
     note = "# Written by research/vocabulary/select_words.py; do not edit by hand.\n"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "challenge.txt").write_text(note + "".join(f"{words[i]}\n" for i in challenge), "utf-8")
-    (out / "duress.txt").write_text(note + "".join(f"{words[i]}\n" for i in duress), "utf-8")
+    for kind, chosen in (("challenge", challenge), ("duress", duress)):
+        text = note + "".join(f"{words[i]}\n" for i in chosen)
+        (out / file_name(kind, language)).write_text(text, "utf-8")
     _write_table(table, words, pool, set(duress), apart, spoken, heard)
     nearest = apart[np.ix_(pool, pool)].min(axis=1)
     click.echo(

@@ -11,7 +11,10 @@ import pytest
 
 from device.conversation.opening import ConversationModels, open_models
 from device.evidence.judge import Judge
+from device.evidence.vocabulary import Language
 from device.model_store import slots
+from device.model_store.bundle import Bundle
+from device.models.second_words import knows
 from device.models.self_test import MEMORY_NAME
 from device.settings import Settings, models_dir
 from device.unit.assembly import open_judge
@@ -25,6 +28,19 @@ def models() -> Path:
     if not (folder / "manifest.json").is_file():
         pytest.fail("the models are not built; run scripts/setup", pytrace=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def german_models(models: Path) -> Path:
+    """The built bundle, where it can hear German; `scripts/setup` builds that on machines with the memory."""
+    if not knows(Bundle.open(models), Language.GERMAN):
+        message = (
+            "the larger words model of this version is missing; run `ostiary models build --only words-base`"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    return models
 
 
 @pytest.fixture(scope="session")

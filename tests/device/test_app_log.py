@@ -82,8 +82,9 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         ),
         replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
-        store=SimpleNamespace(vault=SimpleNamespace(voiceprints=_nobody)),
-        judge=SimpleNamespace(generations=Generations(None, "s1")),
+        follows_at=lambda _: False,
+        store=SimpleNamespace(vault=SimpleNamespace(voiceprints=_nobody, version=lambda _: 1)),
+        judge=SimpleNamespace(generations=Generations(None, "s1"), open_soon=lambda language: None),
         prints=SimpleNamespace(leave=lambda *_: None),
         bouts=SimpleNamespace(match=lambda *_: None, note=lambda *_: None),
     )

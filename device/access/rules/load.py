@@ -9,7 +9,7 @@ from datetime import time
 from pathlib import Path
 
 from device.access.badges import BadgeError, CardBits, CardError, badge_number
-from device.access.challenge import ChallengeSettings, Style
+from device.access.challenge import ChallengeSettings, Style, lacks
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.remembered import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
@@ -28,6 +28,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise, unsayable
+from device.evidence.vocabulary import Language
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
 from sync.plain_file import open_plain
@@ -104,7 +105,8 @@ def read_rules(top: Reader) -> Rules:
     lock_down = top.table("lock_down")
     lock_down_roles = lock_down.texts("roles", roles)
     lock_down.finish()
-    people = {uid: _person(uid, reader, roles | lock_down_roles) for uid, reader in top.each("people")}
+    known = roles | lock_down_roles
+    people = {uid: _person(uid, reader, known, risks.values()) for uid, reader in top.each("people")}
     people = _normal(top, people)
     _unique(top, people)
     admit_unlisted = top.flag("admit_unlisted")
@@ -284,7 +286,7 @@ def _permission(
     return permission
 
 
-def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
+def _person(uid: str, reader: Reader, roles: Iterable[str], risks: Iterable[RiskClass]) -> Person:
     valid_from, valid_until = reader.moment("valid_from"), reader.moment("valid_until")
     if valid_from and valid_until and valid_until <= valid_from:
         reader.wrong("valid_until", "is not after valid_from")
@@ -301,9 +303,18 @@ def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
         reader.number("unlock_s", 5.0, 0.5, 60.0) if reader.has("unlock_s") else None,
         Style(reader.text("says", CHOSEN[0], CHOSEN) or CHOSEN[0]) if reader.has("says") else None,
         reader.number("begin_within_s", 20.0, 2.0, 120.0) if reader.has("begin_within_s") else None,
+        _phrases(reader, risks),
     )
     reader.finish()
     return person
+
+
+def _phrases(reader: Reader, risks: Iterable[RiskClass]) -> Language | None:
+    language = Language(reader.text("phrases", "en", [str(one) for one in Language]) or "en")
+    for risk in risks:
+        if why := lacks(risk.challenge.style, language):
+            reader.wrong("phrases", f"is `{language}`, and the class {risk.name} cannot ask so: {why}")
+    return language if reader.has("phrases") else None
 
 
 def _card(reader: Reader) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, tzinfo
 
-from device.access.challenge import ChallengeSettings, Style
+from device.access.challenge import OFFERED, ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.remembered import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
+from device.evidence.vocabulary import Language
 from sync.person_id import PersonIdError, person_id
 
 EVERY_DAY = frozenset(range(7))
-CHOSEN = (Style.WORDS, Style.DIGITS)
+CHOSEN = OFFERED
 """What a person may say in place of each other."""
 ENROLLED = "enrolled"
 """The role that everybody with a voiceprint has."""
@@ -100,6 +101,8 @@ class Person:
     """Words or digits, whichever this person says more easily; None is what the door's class shows."""
     begin_within_s: float | None = None
     """How long after the phrase is shown they may begin to speak; None is the class's own time."""
+    phrases: Language | None = None
+    """In which language they are asked, and heard; None is the door's own."""
     written: str = ""
 
     def challenge(self, shown: ChallengeSettings) -> ChallengeSettings:
@@ -131,6 +134,11 @@ class Rules:
         """The risk class of a door; None where the rules know no such door."""
         door = self.doors.get(door_name)
         return self.risks.get(door.risk) if door is not None else None
+
+    def phrases(self, uid: str, usual: Language) -> Language:
+        """In which language `uid` is asked at a door that otherwise asks in `usual`."""
+        person = self.person(uid)
+        return usual if person is None or person.phrases is None else person.phrases
 
     def person(self, uid: str) -> Person | None:
         """The entry of `uid`, or a bare one where unlisted people are admitted."""

@@ -18,6 +18,7 @@ from device.api.bodies import (
 )
 from device.api.errors import KINDS
 from device.evidence.enrolled import ENROLMENT_PHRASES
+from device.evidence.vocabulary import Language
 from device.models.speaker import MIN_ENROLMENT
 
 Schema = dict[str, Any]
@@ -83,6 +84,10 @@ def schemas() -> Schema:
                     "description": "Any letters, in NFC; no word of two alphabets.",
                 },
                 "style": {"enum": [str(style) for style in Style]},
+                "language": {
+                    "enum": [str(language) for language in Language],
+                    "description": "Else that of the unit's settings. Some styles are English only.",
+                },
                 "door": name,
                 "phrase": {
                     "type": "string",
@@ -90,7 +95,7 @@ def schemas() -> Schema:
                     "description": "The caller's own: 3 to 12 words; not with door or style.",
                 },
             },
-            optional=("text", "style", "door", "phrase"),
+            optional=("text", "style", "door", "phrase", "language"),
         ),
         "RegisterRequest": object_of(
             {
@@ -123,6 +128,7 @@ def schemas() -> Schema:
                 "tid": tid,
                 "uid": uid,
                 "style": {"enum": [str(style) for style in Style]},
+                "language": {"enum": [str(language) for language in Language]},
                 "phrase": {"type": "string"},
                 "display": {"type": "string"},
                 "code": {"oneOf": [{"type": "null"}, code]},

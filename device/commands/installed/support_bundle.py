@@ -24,11 +24,12 @@ from pathlib import Path
 
 import click
 
-from device.access.challenge import CARRIERS
 from device.commands.installed.config import effective
 from device.commands.installed.doctor import examine
 from device.errors import DeviceError
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words
+from device.evidence.wordlists.sentences import CARRIERS, DIGITS
 from device.secure_store import open_store
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
@@ -43,7 +44,6 @@ JOURNAL_LINES = 2000
 PERSON, PHRASE = "[person]", "[phrase]"
 MIN_PHRASE_WORDS = 3
 
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _SENTENCES = "|".join(
     r"\b" + r"\s+".join(r"\w+" if word == "{}" else re.escape(word) for word in carrier.split()) + r"\b"
     for carrier in CARRIERS
@@ -145,7 +145,8 @@ def without_people(text: str, known: Collection[str]) -> str:
         text = re.sub(rf"(?<![0-9A-Za-z])(?:{every})(?![0-9A-Za-z])", PERSON, text, flags=re.IGNORECASE)
     text = re.sub(r"approve the transaction\s+\S+\s+with the code\s+\S+", PHRASE, text, flags=re.IGNORECASE)
     text = re.sub(_SENTENCES, PHRASE, text, flags=re.IGNORECASE)
-    words = "|".join(map(re.escape, (*challenge_words(), *_DIGITS)))
+    said = (word for language in Language for word in (*challenge_words(language), *DIGITS[language]))
+    words = "|".join(map(re.escape, said))
     spoken = rf"\b(?:{words})(?:[\s,]+(?:{words})\b){{{MIN_PHRASE_WORDS - 1},}}"
     return re.sub(spoken, PHRASE, text, flags=re.IGNORECASE)
 

@@ -1,13 +1,15 @@
 """The words of a unit: those that challenges are made of, and those that can be agreed on as a silent alarm.
 
 `research/vocabulary/select_words.py` writes the lists, and its table beside it says how they were chosen;
-`research/vocabulary/seldom_said.py` writes which of them people seldom say.
+`research/vocabulary/seldom_said.py` writes which of them people seldom say. Each language has its own; German
+ones come from `research/vocabulary/german/select_words.py`, written as on the display, nouns with capitals.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
+from device.evidence.vocabulary import Language
 from device.own_files import own_file
 
 LEAST_WORDS = 256
@@ -18,21 +20,26 @@ SELDOM_WORDS = 64
 
 
 @cache
-def challenge_words() -> tuple[str, ...]:
+def challenge_words(language: Language = Language.ENGLISH) -> tuple[str, ...]:
     """At least LEAST_WORDS different words. Raises DeviceError for any other list."""
-    return own_file("device.evidence.wordlists", "challenge.txt", _words)
+    return own_file("device.evidence.wordlists", file_name("challenge", language), _words)
 
 
 @cache
-def seldom_words() -> tuple[str, ...]:
+def seldom_words(language: Language = Language.ENGLISH) -> tuple[str, ...]:
     """SELDOM_WORDS of the challenge words. Raises DeviceError for any other list."""
-    return own_file("device.evidence.wordlists", "seldom.txt", _seldom)
+    return own_file("device.evidence.wordlists", file_name("seldom", language), partial(_seldom, language))
 
 
 @cache
-def duress_words() -> tuple[str, ...]:
+def duress_words(language: Language = Language.ENGLISH) -> tuple[str, ...]:
     """None of them is ever part of a challenge. Raises DeviceError where the list cannot be read."""
-    return own_file("device.evidence.wordlists", "duress.txt", _listed)
+    return own_file("device.evidence.wordlists", file_name("duress", language), _listed)
+
+
+def file_name(kind: str, language: Language) -> str:
+    """Of the list of that kind, beside this module."""
+    return f"{kind}.txt" if language is Language.ENGLISH else f"{kind}-{language}.txt"
 
 
 def _words(data: bytes) -> tuple[str, ...]:
@@ -42,9 +49,9 @@ def _words(data: bytes) -> tuple[str, ...]:
     return words
 
 
-def _seldom(data: bytes) -> tuple[str, ...]:
+def _seldom(language: Language, data: bytes) -> tuple[str, ...]:
     words = _listed(data)
-    if len(words) != SELDOM_WORDS or len(set(words) & set(challenge_words())) != SELDOM_WORDS:
+    if len(words) != SELDOM_WORDS or len(set(words) & set(challenge_words(language))) != SELDOM_WORDS:
         raise ValueError(f"it must list {SELDOM_WORDS} different challenge words")
     return words
 

@@ -25,6 +25,7 @@ from device.evidence.phrase import (
     redact_claim,
     unsayable,
 )
+from device.evidence.vocabulary import Language
 from device.evidence.words_around import words_around
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
@@ -131,9 +132,16 @@ class Transcriber:
     """Scores an expected phrase: all its written forms in one pass over the encoded sound, word by word."""
 
     def __init__(
-        self, model: SpeechModel, *, version: str = "whisper", calibration: Calibration | None = None
+        self,
+        model: SpeechModel,
+        *,
+        version: str = "whisper",
+        calibration: Calibration | None = None,
+        language: Language = Language.ENGLISH,
     ) -> None:
+        """`model` hears `language`."""
         self.version = version
+        self.language = language
         self._model = model
         self._fusion = Fusion()
         self._calibration = calibration or Calibration(1.0, 0.0)
@@ -151,10 +159,11 @@ class Transcriber:
         *,
         engine: WordsEngine = WordsEngine.ONNX,
         runtime: Runtime = Runtime.ONNX,
+        language: Language = Language.ENGLISH,
     ) -> Transcriber:
         """From a verified bundle; raises BundleError or DeviceError. `runtime` is of ONNX's forms. Clues
         of every engine are weighed as they were fitted for the usual one
-        (docs/adr/0002-phrase-evidence.md)."""
+        (docs/adr/0002-phrase-evidence.md). Other languages than English are `whisper-base`'s alone."""
         role = ENGINE_ROLES[engine]
         calibration = bundle.calibration(role)
         model: SpeechModel
@@ -167,8 +176,8 @@ class Transcriber:
             encoder = BASE_ENCODER_ROLE if engine is WordsEngine.WHISPER_BASE else ENCODER_ROLE
             wide = runtime is Runtime.FLOAT
             files = bundle.path(encoder), bundle.path(role)
-            model = OnnxWhisper(*files, threads=threads, float_products=wide)
-        return cls(model, version=bundle.version(role), calibration=calibration)
+            model = OnnxWhisper(*files, threads=threads, float_products=wide).hearing(language)
+        return cls(model, version=bundle.version(role), calibration=calibration, language=language)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard, redacted. A loop or an
@@ -181,8 +190,8 @@ class Transcriber:
         return [
             PhraseScore(
                 max(self.llr(clues), self._among(wave, transcript, phrase)),
-                shown := redact(transcript, phrase),
-                agreement(shown, phrase),
+                shown := redact(transcript, phrase, self.language),
+                agreement(shown, phrase, self.language),
             )
             for phrase, (clues, transcript) in zip(phrases, self.clues_of_many(wave, phrases), strict=True)
         ]
@@ -190,13 +199,13 @@ class Transcriber:
     def _among(self, wave: npt.NDArray[np.float32], transcript: str, phrase: str) -> float:
         """The LLR of `phrase` among words that were heard beside it and may stand there: unless it was
         heard letter for letter, the model weighs it once more between them, its own words only."""
-        around = words_around(transcript, phrase)
+        around = words_around(transcript, phrase, self.language)
         if around is None:
             return -LLR_LIMIT
         before, after = (" ".join(words) for words in (around.before, around.after))
         if around.agreement == 1.0:
             return self.llr(_EXACT)
-        scripts = [self._script(form, before, after) for form in forms(plain(phrase))]
+        scripts = [self._script(form, before, after) for form in forms(plain(phrase), self.language)]
         heard = self._model.listen(wave, [script.sentence for script in scripts])
         said, script = max(zip(heard.sentences, scripts, strict=True), key=lambda pair: pair[0].total)
         return self.llr(_weighed(said, script, heard, around.agreement, among=script.own))
@@ -208,8 +217,8 @@ class Transcriber:
     def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
         """What was said freely, with words outside `vocabulary` redacted; digits and letters stay. Raises
         DeviceError."""
-        _, heard = self.clues(wave, "one")
-        return redact_claim(heard, vocabulary)
+        _, heard = self.clues(wave, _ANY[self.language])
+        return redact_claim(heard, vocabulary, self.language)
 
     def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
         """The evidence behind a score, and the free transcript, not redacted."""
@@ -218,21 +227,21 @@ class Transcriber:
     def clues_of_many(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[tuple[Clues, str]]:
         """`clues` of each phrase; the sound is encoded once."""
         for phrase in phrases:
-            _check(wave, phrase)
+            _check(wave, phrase, self.language)
         phrases = [plain(phrase) for phrase in phrases]
-        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        scripts = [[self._script(form) for form in forms(phrase, self.language)] for phrase in phrases]
         heard = self._model.listen(wave, [script.sentence for one in scripts for script in one])
         transcript = self._model.text(heard.free.tokens)
         spoken = iter(heard.sentences)
         return [
-            (_clues(phrase, transcript, heard, [(next(spoken), script) for script in one]), transcript)
+            (self._clues(phrase, transcript, heard, [(next(spoken), script) for script in one]), transcript)
             for phrase, one in zip(phrases, scripts, strict=True)
         ]
 
     def ruled_out(self, wave: npt.NDArray[np.float32], phrases: Sequence[str], llr: float) -> list[bool]:
         """Which phrases cannot reach `llr`: a bound by each form's first token, far cheaper than a score.
         For counting over very many phrases. The rest of a phrase counts as if it were said perfectly."""
-        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        scripts = [[self._script(form) for form in forms(phrase, self.language)] for phrase in phrases]
         first = {
             (one.sentence.tokens[0], phrase_at): one
             for phrase_at, written in enumerate(scripts)
@@ -248,9 +257,9 @@ class Transcriber:
         begun = dict(zip(kinds, heard.sentences, strict=True))
         transcript = self._model.text(heard.free.tokens)
         return [
-            words_around(transcript, phrase) is None and max(
+            words_around(transcript, phrase, self.language) is None and max(
                 self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
-                                    heard, agreement(transcript, phrase)))
+                                    heard, agreement(transcript, phrase, self.language)))
                 for one in written
             ) < llr
             for phrase, written in zip(phrases, scripts, strict=True)
@@ -262,7 +271,8 @@ class Transcriber:
         rivals: dict[int, npt.NDArray[np.intp]] = {}
         for piece in pieces(form):
             own = self._model.tokens(piece)
-            others = {self._first_token(other) for other in alternatives(piece)} - set(own[:1])
+            written = alternatives(piece, self.language)
+            others = {self._first_token(other) for other in written} - set(own[:1])
             if others:
                 rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
             starts.append(len(tokens))
@@ -270,6 +280,16 @@ class Transcriber:
         stop = len(tokens)
         tokens.extend(self._model.tokens(f" {after}") if after else ())
         return _Script(Sentence(tuple(tokens), rivals), tuple(starts), stop)
+
+    def _clues(
+        self, phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]
+    ) -> Clues:
+        agreed = agreement(transcript, phrase, self.language)
+        invented = is_invented(transcript, self.language)
+        if agreed == 1.0:
+            return replace(_EXACT, looped=heard.looped, invented=invented)
+        said, script = max(written, key=lambda pair: pair[0].total)
+        return replace(_weighed(said, script, heard, agreed), invented=invented)
 
     def _first_token(self, piece: str) -> int:
         if piece not in self._first:
@@ -281,16 +301,10 @@ class Transcriber:
         self._model.close()
 
 
+_ANY = {Language.ENGLISH: "one", Language.GERMAN: "eins"}
+"""A word to weigh where nothing is expected."""
 _EXACT = Clues(0.0, 0.0, WORD_LIMIT_NATS, WORD_LIMIT_NATS, 1.0, looped=False, invented=False)
 """Of a phrase that was heard letter for letter: there is nothing that the model would rather have heard."""
-
-
-def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]) -> Clues:
-    agreed, invented = agreement(transcript, phrase), is_invented(transcript)
-    if agreed == 1.0:
-        return replace(_EXACT, looped=heard.looped, invented=invented)
-    said, script = max(written, key=lambda pair: pair[0].total)
-    return replace(_weighed(said, script, heard, agreed), invented=invented)
 
 
 def _weighed(said: Spoken, script: _Script, heard: Heard, agreed: float, among: slice = slice(None)) -> Clues:
@@ -334,7 +348,7 @@ def _worst_token(spoken: Spoken, among: slice) -> float:
     return min(one - other for one, other in zip(own, best, strict=True))
 
 
-def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
+def _check(wave: npt.NDArray[np.float32], phrase: str, language: Language) -> None:
     if wave.ndim != 1 or wave.dtype != np.float32:
         raise DeviceError("the words check needs mono float32 samples")
     if not MIN_SECONDS <= len(wave) / SAMPLE_RATE_HZ <= MAX_SECONDS:
@@ -343,19 +357,19 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         )
     if not np.isfinite(wave).all():
         raise DeviceError("the audio holds values that are not numbers; check the microphone")
-    check_phrase(phrase)
+    check_phrase(phrase, language)
 
 
-def check_phrase(phrase: str) -> None:
+def check_phrase(phrase: str, language: Language = Language.ENGLISH) -> None:
     """Raises DeviceError, which says why, for a phrase that nobody could be heard saying."""
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
-    if letter := unsayable(phrase):
+    if letter := unsayable(phrase, language):
         raise DeviceError(
-            f"the phrase holds {letter!a}, a letter or sign that is not listened for; write it in English "
-            "words"
+            f"the phrase holds {letter!a}, a letter or sign that is not listened for; write it in "
+            f"{language.name.capitalize()} words"
         )
     if control := next((one for one in plain(phrase) if not one.isprintable()), ""):
         raise DeviceError(f"the phrase holds {control!a}, which is no letter or digit; type it anew")
-    if not normalise(phrase):
+    if not normalise(phrase, language):
         raise DeviceError("the phrase holds no words that can be said")

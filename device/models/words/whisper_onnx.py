@@ -7,6 +7,7 @@ phrases need hardly any token of their own (Leviathan et al. 2023, with the phra
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from device.audio.utterance import Wave
 from device.errors import DeviceError
 from device.evidence.phrase import before_loop
+from device.evidence.vocabulary import Language
 from device.model_store.sessions import Array, NoMemoryError, OnnxSession, SessionError
 from device.models.words.hearing import Heard, Sentence, Spoken, audio_frames, token_cap
 from device.models.words.log_mel import log_mel
@@ -23,7 +25,11 @@ from device.models.words.tokens import Vocabulary
 
 VOCABULARY, PROMPT = "vocabulary", "prompt"
 """Under these names the decoder's file carries its ordinary tokens and the tokens that begin every text."""
+LANGUAGES = "languages"
+"""Under this name the tokens of further languages, `de:50262`; each stands in the place of English."""
 
+LANGUAGE_PLACE = 1
+"""Of the language's token in the prompt of a model of many languages."""
 DRAFT_TOKENS = 6
 BATCH = 16
 """Sentences in one pass: every place in it costs 200 kB while the vocabulary is looked at."""
@@ -106,12 +112,26 @@ class OnnxWhisper:
         try:
             self._vocabulary = Vocabulary.from_text(facts[VOCABULARY])
             self._prompt = [int(token) for token in facts[PROMPT].split()]
+            others = (one.split(":") for one in facts.get(LANGUAGES, "").split())
+            self._others = {code: int(token) for code, token in others}
             self._layers, _, self._heads, _, self._width = (
                 int(size) if isinstance(size, int) else 0 for size in shapes["said_keys"]
             )
         except (KeyError, ValueError) as err:
             raise DeviceError("the words model is incomplete; run `ostiary models build`") from err
         self._end = len(self._vocabulary)
+
+    def hearing(self, language: Language) -> OnnxWhisper:
+        """The same model and memory, told to hear another language. Raises DeviceError where it knows none
+        such."""
+        if language is Language.ENGLISH:
+            return self
+        token = self._others.get(str(language))
+        if token is None or len(self._prompt) <= LANGUAGE_PLACE + 1:
+            raise DeviceError(f"this words model cannot be told to hear {language.name.capitalize()}")
+        other = copy.copy(self)
+        other._prompt = [*self._prompt[:LANGUAGE_PLACE], token, *self._prompt[LANGUAGE_PLACE + 1 :]]
+        return other
 
     def tokens(self, text: str) -> tuple[int, ...]:
         return self._vocabulary.tokens(text)

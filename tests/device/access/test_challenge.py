@@ -16,7 +16,7 @@ import cbor2
 import pytest
 
 from device.access.challenge import (
-    CARRIERS,
+    OFFERED,
     Binding,
     Challenge,
     ChallengeBook,
@@ -28,8 +28,10 @@ from device.access.challenge import (
 )
 from device.access.decision import Notice, Outcome, Reason, RefusalError
 from device.clock import Now
-from device.evidence.vocabulary import DIGITS, NATO
+from device.evidence.vocabulary import DIGITS, NATO, Language
 from device.evidence.wordlists import challenge_words, duress_words, seldom_words
+from device.evidence.wordlists.sentences import CARRIERS
+from device.evidence.wordlists.sentences import DIGITS as SAID_DIGITS
 
 SECRET = b"a secret of this test"
 BINDING = Binding("unit-1", "pharmacy", "uid-7", "1234", "two boxes of morphine")
@@ -494,3 +496,25 @@ def test_the_time_for_an_answer_begins_when_the_phrase_is_shown():
     with pytest.raises(RefusalError) as error:
         redeem(unit, late, began_s=131.0)
     assert refusal(error)[1] is Reason.CHALLENGE_USED, "showing it again opens nothing"
+
+
+@pytest.mark.parametrize("style", OFFERED)
+def test_a_german_challenge_is_drawn_from_german_words_and_bound_to_its_language(style: Style):
+    unit = book()
+    challenge = unit.issue(BINDING, ChallengeSettings(style), now(), language=Language.GERMAN)
+    listed = {*challenge_words(Language.GERMAN)} if style is Style.WORDS else {*SAID_DIGITS[Language.GERMAN]}
+    assert challenge.language is Language.GERMAN
+    assert {*challenge.phrase.split()} <= listed
+    if style is Style.WORDS:
+        assert len({*challenge.phrase.split()} & {*seldom_words(Language.GERMAN)}) == 3
+    with pytest.raises(RefusalError) as refused:
+        redeem(unit, replace(challenge, language=Language.ENGLISH))
+    assert refusal(refused)[1] is Reason.CHALLENGE_FORGED
+    assert redeem(unit, challenge) is challenge
+
+
+@pytest.mark.parametrize("style", [style for style in Style if style not in OFFERED])
+def test_a_style_that_german_lacks_is_never_drawn(style: Style):
+    with pytest.raises(ChallengeError, match="English only; German has `words` and `digits`"):
+        book().issue(BINDING, ChallengeSettings(style), now(), language=Language.GERMAN)
+    assert book().issue(BINDING, ChallengeSettings(style), now()).language is Language.ENGLISH

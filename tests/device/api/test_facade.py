@@ -14,6 +14,7 @@ from device.access.challenge import code_sentence
 from device.api.checks import SECOND_WITHIN_S, SecondPhrases
 from device.api.errors import problem_of
 from device.clock import system_clock
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import challenge_words
 from device.secure_store.errors import RecordDamagedError, StoreError, StoreUnavailableError, TpmBusyError
 from device.state_folder import StateFolder
@@ -68,6 +69,34 @@ def test_words_are_asked_for_unless_the_caller_names_another_style(facade: Facad
     assert (asked["style"], asked["code"]) == ("words", None)
     assert set(asked["phrase"].split()) <= set(challenge_words())
     assert facade.post("/otp", {"tid": "2", "uid": UID, "style": "sentence"}).json()["style"] == "sentence"
+
+
+@pytest.mark.usefixtures("german_models")
+def test_a_phrase_is_asked_for_in_the_language_that_the_caller_names(facade: Facade) -> None:
+    asked = facade.post("/otp", {"tid": "1", "uid": UID, "language": "de"}).json()
+    assert asked["language"] == "de"
+    assert set(asked["phrase"].split()) <= set(challenge_words(Language.GERMAN))
+    assert facade.post("/otp", {"tid": "2", "uid": UID}).json()["language"] == "en"
+    again = facade.post("/otp", {"tid": "1", "uid": UID, "language": "en"})
+    assert again.status_code == 409, "another language is another request"
+    own = facade.post("/otp", {"tid": "3", "uid": UID, "language": "de", "phrase": "fünf süße Möbel"})
+    assert own.json()["phrase"] == "fünf süße Möbel"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"language": "fr"},
+        {"language": 5},
+        {"language": "de", "style": "code"},
+        {"phrase": "fünf süße Straßen"},
+    ],
+)
+def test_a_language_that_is_unknown_or_lacks_the_style_is_refused(
+    facade: Facade, body: dict[str, str]
+) -> None:
+    refused = facade.post("/otp", {"tid": "1", "uid": UID, **body})
+    assert refused.status_code == 422
 
 
 def test_a_long_transaction_id_is_spoken_by_its_end_and_bound_whole(facade: Facade) -> None:

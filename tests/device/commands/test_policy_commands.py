@@ -14,6 +14,7 @@ from device.access.memory.history import History, HistoryError
 from device.access.rules import RulesError, parse_rules
 from device.commands.policy import policy
 from device.errors import DeviceError
+from device.evidence.vocabulary import Language
 from device.evidence.wordlists import duress_words
 from device.secure_store import open_store
 from device.settings import load
@@ -51,6 +52,29 @@ def test_each_mistake_is_one_line_and_the_exit_code_says_no(state):
     assert len(result.stdout.splitlines()) == len(
         json.loads(run("check", "--json", str(path)).stdout)["mistakes"]
     )
+
+
+def test_rules_that_this_units_german_door_cannot_follow_do_not_pass_the_check(state, monkeypatch):
+    settings, path = state / "ostiary.toml", state / "rules.toml"
+    monkeypatch.setenv("OSTIARY_CONFIG", str(settings))
+    path.write_text(
+        'version = 1\nadmit_unlisted = true\n[risks.odd.challenge]\nstyle = "sentence"\n[zones.in]\n'
+        '[doors.door-1]\nzone = "in"\nrisk = "odd"\n[[allow]]\nroles = ["enrolled"]\n'
+    )
+    settings.write_text('[door]\nphrases = "en"\n')
+    assert run("check", str(path)).exit_code == 0
+    settings.write_text('[door]\nphrases = "de"\n')
+    refused = run("check", str(path))
+    assert refused.exit_code == 1
+    assert "class odd cannot ask so: phrases of the style `sentence` are in English only" in refused.stdout
+    settings.write_text('[door]\nphrases = "fr"\n')
+    assert "phrases" in str(run("check", str(path)).exception)
+
+
+def test_a_duress_word_may_be_of_either_language(state):
+    for word in (duress_words()[0], duress_words(Language.GERMAN)[0]):
+        assert run("duress", "4711", "--word", word).exit_code == 0
+    assert run("duress", "4711", "--word", "Wasserfall").exit_code == 2
 
 
 @pytest.mark.parametrize("when", ["06:30Z", "06:30+02:00"])

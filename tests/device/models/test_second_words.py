@@ -20,12 +20,11 @@ from device.evidence.phrase import PhraseScore
 from device.model_store.answers import WordsAnswer
 from device.model_store.bundle import MANIFEST_NAME, Bundle
 from device.model_store.manifest import BundleError, Manifest
-from device.models.second_words import SecondWords, heard_twice
+from device.models.second_words import SecondWords, heard_twice, second_words
 from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, SelfTestError, recordings_of
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ENCODER_ROLE, ROLE, Transcriber
 from device.settings import JudgeSettings, Settings
-from device.unit.assembly import second_words
 from quantize.upstream.fetch import sha256_of
 from tests.device.model_store.bundles import entry
 from tests.waiting import PATIENCE_S, wait_until

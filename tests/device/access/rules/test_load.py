@@ -20,6 +20,7 @@ from device.access.rules import RiskClass, RulesError, default_rules, load_rules
 from device.access.rules.levels import LEVELS, told
 from device.access.rules.load import MAX_RULES_BYTES
 from device.access.rules.summary import remarks
+from device.evidence.vocabulary import Language
 from tests.device.door_world import evidence
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
@@ -473,3 +474,31 @@ def test_whatever_a_mistake_quotes_it_is_one_short_line_that_commands_no_termina
 
 def test_a_card_in_digits_of_another_script_is_a_mistake():
     assert "cannot be a card" in mistakes(MINIMAL + '[people.a]\ncard = "٢٦:2AB3C440"\n')[0]
+
+
+def test_a_person_may_be_asked_in_german_and_nobody_is_unless_the_rules_or_the_door_say_so() -> None:
+    rules = parse_rules(EXAMPLE.replace('says = "digits"', 'phrases = "de"'))
+    chosen = [uid for uid, person in rules.people.items() if person.phrases is Language.GERMAN]
+    assert len(chosen) == 1
+    assert rules.phrases(chosen[0], Language.ENGLISH) is Language.GERMAN
+    assert rules.phrases("nobody", Language.GERMAN) is Language.GERMAN
+    assert rules.phrases("nobody", Language.ENGLISH) is Language.ENGLISH
+
+
+@pytest.mark.parametrize("value", ['"fr"', '"German"', "5", '""'])
+def test_an_unknown_language_of_phrases_is_a_mistake(value: str) -> None:
+    with pytest.raises(RulesError, match="phrases"):
+        parse_rules(EXAMPLE.replace('says = "digits"', f"phrases = {value}"))
+
+
+@pytest.mark.parametrize("style", ["sentence", "code"])
+def test_nobody_is_asked_in_german_where_a_class_shows_what_german_lacks(style: str) -> None:
+    text = (
+        EXAMPLE.replace('says = "digits"', 'phrases = "de"')
+        + f"""
+[risks.odd.challenge]
+style = "{style}"
+"""
+    )
+    with pytest.raises(RulesError, match=r"the class odd cannot ask so: .* English only"):
+        parse_rules(text)
