@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import importlib
 import logging
 import os
@@ -116,6 +118,8 @@ def refuse_as_root(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr, or no file
+        faulthandler.enable()  # a C library that crashes leaves in the journal where each thread was
     try:
         refuse_as_root(sys.argv[1:])
         code = cli(

@@ -61,7 +61,7 @@ class Door:
     ) -> None:
         files = authority.issue(self.name, NOW)
         link = reactor.link(
-            LinkSettings("127.0.0.1", port, self.name, files, session_s=0),
+            LinkSettings("127.0.0.1", port, self.name, files),
             subscriptions=[topic(self.name, RECEIPTS), topic(self.name, COMMANDS)],
         )
         self.agent = Agent(

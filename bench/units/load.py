@@ -146,7 +146,7 @@ class Simulation:
         issued = own.issue(name, dt.datetime.now(dt.UTC))
         files = type(issued)(self._authority.folder / "ca.pem", issued.certificate, issued.key)
         link = reactor.link(
-            LinkSettings(settings.host, settings.port, name, files, session_s=0),
+            LinkSettings(settings.host, settings.port, name, files),
             subscriptions=[topic(name, RECEIPTS)],
         )
         return Agent(

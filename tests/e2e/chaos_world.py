@@ -104,7 +104,7 @@ class World:
             self.processes[name].kill()
 
     def _link(self, name: str, files: TlsFiles, **more: Any) -> Link:
-        settings = LinkSettings("127.0.0.1", self.broker.port, name, files, session_s=0)
+        settings = LinkSettings("127.0.0.1", self.broker.port, name, files)
         return self.reactor.link(settings, **more)
 
     def _unit(self, number: int) -> Agent:

@@ -125,7 +125,7 @@ class Fleet:
             StateFolder(door.state).desired, name, key, wall_ms, lambda: self.members[name].agent.report_now()
         )
         link = self.reactor.link(
-            LinkSettings("localhost", site.ports[0], name, files, session_s=0),
+            LinkSettings("localhost", site.ports[0], name, files),
             subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
         )
         member = Member(door, None)  # type: ignore[arg-type]

@@ -147,7 +147,8 @@ def follow(name: str, place: Path, folder: Path, changes: dict[str, str], **surr
         "PYTHONPATH": str(ROOT),
         **surroundings,
     }
-    here, services, said = place, [], ""
+    here, said = place, ""
+    services: list[tuple[str, subprocess.Popen[bytes]]] = []
     with contextlib.ExitStack() as stack:
         for kind, script in blocks:
             if kind == "sh service":
@@ -161,14 +162,16 @@ def follow(name: str, place: Path, folder: Path, changes: dict[str, str], **surr
                     start_new_session=True,
                 )
                 stack.callback(_end, process)
-                services.append(process)
+                services.append((script, process))
                 continue
             done = run_patiently(script, here, environment)
             said += done.stdout
             logs = "".join(path.read_text() for path in place.glob("service-*.log"))
             assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}\n{logs}"
             here = folder
-        assert [process.poll() for process in services] == [None] * len(services)
+        for number, (script, process) in enumerate(services):
+            told = (place / f"service-{number}.log").read_text(errors="replace")
+            assert process.poll() is None, f"{script} ended with {process.poll()}\n{told[-4000:]}"
     return said
 
 

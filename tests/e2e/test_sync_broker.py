@@ -199,6 +199,32 @@ def test_a_link_that_we_end_ourselves_is_no_failure_to_tell_of(
     assert (link.connected, link.failures, caplog.records) == (False, 0, [])
 
 
+def test_a_unit_that_is_away_leaves_nothing_in_the_broker_that_a_reload_damages(site: Site) -> None:
+    """mosquitto 2.0.11 lists a kept session of somebody who is away once more at each reload, frees it
+    once, and dies of the rest some time later.
+    """
+    worker = site.link("worker-1")
+    for _ in range(3):
+        away = [
+            site.link(unit_id(f"st-mary/icu-{n}"), topic(unit_id(f"st-mary/icu-{n}"), RECEIPTS))
+            for n in (1, 2, 3)
+        ]
+        for link in away:
+            site.reactor.remove(link)
+        for _ in range(2):
+            site.broker.reload()
+            site.settle(0.2)
+        worker.publish(topic(ONE, RECEIPTS), b"while it was away")
+        site.settle(0.2)
+        back = site.link(ONE, topic(ONE, RECEIPTS))
+        site.settle(0.5)
+        assert not back.inbox, "the broker kept a session"
+        site.reactor.remove(back)
+    site.settle(2.0)
+    assert site.broker.ended_by is None
+    assert worker.connections == 1
+
+
 def test_tls_before_1_3_is_refused(site: Site) -> None:
     context = tls_context(site.authority.issue(ONE, NOW))
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -71,7 +71,7 @@ class Units:
             name, signer = unit_id(f"site-{number // 2}/unit-{number}"), FileSigner.generate()
             store.register(name, key_to_der(signer.public_key()), wall_ms())
             link = self.reactor.link(
-                LinkSettings("127.0.0.1", port, name, authority.issue(name, NOW), session_s=0),
+                LinkSettings("127.0.0.1", port, name, authority.issue(name, NOW)),
                 subscriptions=[topic(name, RECEIPTS)],
                 will=Will(topic(name, HEALTH), WILL),
             )

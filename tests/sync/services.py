@@ -80,9 +80,19 @@ class Mosquitto:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def reload(self) -> None:
+        """Have it read its configuration again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def ended_by(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.poll() if self._process is not None else None
 
 
 class Postgres:

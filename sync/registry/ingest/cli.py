@@ -72,7 +72,7 @@ def worker_command(
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
+        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key))
         wanted = subscriptions(share_name(signer), prints=tenant_key is not None)
         link = reactor.link(settings, subscriptions=wanted)
         ingest = Ingest(store, signer, clock.now_ms, clock=clock)
