@@ -162,7 +162,7 @@ class Door:
     def _heard(
         self, said: Said, template: Reference, dice: np.random.Generator, *, hesitant: bool = True
     ) -> tuple[Heard, Utterance | None]:
-        def later(utterance: Utterance, phrase: str, reference: Reference, _: object) -> _Later:
+        def later(utterance: Utterance, phrase: str, reference: Reference, *_: object) -> _Later:
             own = replace(utterance, samples=utterance.samples.copy())  # the listener overwrites its own
             return _Later(own, phrase, reference, self.judge)
 

@@ -138,7 +138,14 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path, gone: str) -> None:
 def test_the_prompt_of_a_model_of_many_languages_names_ours(tmp_path: Path) -> None:
     model, listed = tmp_path / "model.bin", tmp_path / "tokenizer.json"
     model.write_bytes(ctranslate2_bytes(tiny_tensors()))
-    names = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
+    names = (
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|transcribe|>",
+        "<|notimestamps|>",
+        "<|de|>",
+    )
     added = [{"id": 2 + at, "content": name} for at, name in enumerate(names)]
     listed.write_text(json.dumps({"added_tokens": added, "model": {"vocab": {"!": 0, "a": 1}}}), "utf-8")
     assert Upstream.read(model, listed, multilingual=True).prompt == [3, 4, 5, 6]
