@@ -1,4 +1,4 @@
-"""No page says a section or a sentence twice, as a merge of two versions would; every link leads somewhere."""
+"""No page says a section or sentence twice, as a merge of two versions would; every link leads somewhere."""
 
 from __future__ import annotations
 
