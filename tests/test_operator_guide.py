@@ -50,12 +50,6 @@ def test_every_command_of_the_guide_is_one_that_there_is(page: Path) -> None:
         assert name in COMMANDS, f"{page.name}: ostiary {name}"
 
 
-@pytest.mark.parametrize("page", GUIDE, ids=lambda path: path.name)
-def test_every_link_of_the_guide_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
 def test_every_service_of_the_guide_is_one_that_is_installed() -> None:
     units = {path.name.split(".")[0] for path in (ROOT / "systemd").iterdir()}
     for page in GUIDE:

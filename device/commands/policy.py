@@ -84,7 +84,7 @@ def check(file: Path, as_json: bool) -> None:
 def levels(as_json: bool) -> None:
     """List the security levels that a risk class may name: what each asks for, and where it belongs.
 
-    `docs/evaluation.md` has the share of the right people and of strangers that each lets in.
+    `docs/evaluation/attempts.md` has the share of the right people and of strangers that each lets in.
 
     \b
     Example: ostiary policy levels

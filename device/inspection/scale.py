@@ -18,7 +18,8 @@ LIMITS = (
     "A ratio says how many times more likely this sound is if the first statement is true than if the second "
     "is. It is not the chance that the first is true: that also depends on everything else that is known.",
     "The ratios were fitted on read speech of some hundred people in quiet and simulated rooms. In other "
-    "conditions they may be too strong or too weak; docs/evaluation.md says how well they held where tried.",
+    "conditions they may be too strong or too weak; docs/evaluation/attacks.md says how well they held where "
+    "tried.",
     "Evidence by kinds is not independent: ratios of two kinds must not be multiplied.",
 )
 

@@ -4,7 +4,7 @@
     $P collect --half fit --out F.jsonl           # the voices that also chose the words
     $P fit F.jsonl                                # the map of device/models/words/languages.py
     $P collect --half judged --out T.jsonl [--words DIR]
-    $P report T.jsonl                             # the table of docs/evaluation.md
+    $P report T.jsonl                             # the table of docs/evaluation/attempts.md
 
 Voices: the people of Debian's `mbrola-de*` through espeak-ng (`mbrola` from contrib, the voices from
 non-free), SVOX Pico (`libttspico-utils`, non-free), espeak-ng's own. DIR holds the German words that a person

@@ -1,6 +1,6 @@
 """Security levels by name, from which risk classes start, so that nobody has to choose log-likelihood ratios.
 
-`docs/evaluation.md` says what each costs the right people and lets in.
+`docs/evaluation/attempts.md` says what each costs the right people and lets in.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COSTS: Mapping[str, str] = MappingProxyType(
         "max": "about 2 right people in 5 say a second phrase, and 1 in 6 is not in after two",
     }
 )
-"""Measured on read speech in quiet: docs/evaluation.md has the counts."""
+"""Measured on read speech in quiet: docs/evaluation/attempts.md has the counts."""
 
 
 def asked(risk: RiskClass) -> dict[str, Any]:
