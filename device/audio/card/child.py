@@ -62,13 +62,13 @@ def without_jacks_database(shared: Path) -> Iterator[None]:
             os.close(held)
 
 
-def stand_in(place: Path) -> int:
-    """A file at `place`, held together with others. Raises OSError."""
+def stand_in(path: Path) -> int:
+    """A file there, held together with others. Raises OSError."""
     while True:
-        held = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(held, fcntl.LOCK_SH)
-            if os.fstat(held).st_ino == os.stat(place).st_ino:  # noqa: PTH116 - not taken away meanwhile
+            if os.fstat(held).st_ino == os.stat(path).st_ino:  # noqa: PTH116 - not taken away meanwhile
                 return held
         except FileNotFoundError:
             pass
