@@ -12,10 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from device.access.challenge import ChallengeSettings
 from device.audio.settings import AudioSettings
 from device.door.settings import DoorSettings
 from device.errors import DeviceError
+from device.feedback.settings import FeedbackSettings
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
 from sync.plain_file import plain_text
@@ -109,22 +109,6 @@ def kept_in(models: Path, installed: Path = SYSTEM_MODELS) -> Path:
 def own_models_dir() -> Path:
     """The folder for new models: $OSTIARY_MODELS_DIR, else `models` in the state folder."""
     return _named("OSTIARY_MODELS_DIR") or StateFolder(state_dir()).models
-
-
-@dataclass(frozen=True, slots=True)
-class FeedbackSettings:
-    """What tells a person at the door, besides the terminal; all off unless set."""
-
-    earcons: bool = False
-    """Tones on the default loudspeaker."""
-    chirp: bool = True
-    """Where there are tones: whether a chirp tests loudspeaker and microphone when the unit starts."""
-    leds: Path | None = None
-    """The folder of the kernel's LEDs `ostiary:red`, `ostiary:green`, `ostiary:blue`: `/sys/class/leds`."""
-    page: Path | None = None
-    """A web page for a screen at the door, best on a RAM disk: `/run/ostiary/door.html`."""
-    rest_s: float = field(default=8.0, metadata={"low": 1.0, "high": 60.0})
-    """How long an answer stays on display before the door asks for the next badge."""
 
 
 class WordsEngine(StrEnum):
@@ -274,7 +258,6 @@ class Settings:
 
     door: DoorSettings = field(default_factory=DoorSettings)
     audio: AudioSettings = field(default_factory=AudioSettings)
-    challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     feedback: FeedbackSettings = field(default_factory=FeedbackSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     store: StoreSettings = field(default_factory=_laptop_store)
@@ -284,8 +267,13 @@ class Settings:
     conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
-RETIRED = frozenset({"audio.microphone.retry_s", "audio.microphone.retry_max_s"})
-"""Keys of earlier versions that nothing reads: an updated unit must start with them in its file."""
+_BY_ITSELF = "a microphone that is gone is looked for without it"
+RETIRED = {
+    "audio.microphone.retry_s": _BY_ITSELF,
+    "audio.microphone.retry_max_s": _BY_ITSELF,
+    "challenge": "phrases are as the rules say, under `[risks.NAME.challenge]`",
+}
+"""Keys of earlier versions that nothing reads, and what counts instead: an updated unit starts with them."""
 
 
 def settings_file(path: Path | None = None, system: Path = SYSTEM_FILE) -> Path | None:
@@ -322,6 +310,15 @@ def read_table(path: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read settings from {path}: {why(err)}") from err
     except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
+
+
+def retired(table: dict[str, Any], prefix: str = "") -> typing.Iterator[str]:
+    """A sentence for each key of `table` that counts for nothing any more."""
+    for key, value in table.items():
+        if instead := RETIRED.get(f"{prefix}{key}"):
+            yield f"`{prefix}{key}` counts for nothing: {instead}"
+        elif isinstance(value, dict):
+            yield from retired(value, f"{prefix}{key}.")
 
 
 def build(base: Any, table: dict[str, Any], prefix: str, mistakes: list[str]) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +57,23 @@ class Outcomes:
 
 
 def played(wanted: list[Fault]) -> dict[str, str]:
-    """Runs the tests of these faults; how each ended, by its name."""
+    """Runs the tests of these faults in a process of their own, since tests change the environment of theirs;
+    how each ended, by its name."""
+    command = [sys.executable, "-m", "tests.bad_world.guide", *(fault.test for fault in wanted)]
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    told = ran.stdout.splitlines()
+    print(*told[:-1], sep="\n", file=sys.stderr, flush=True)
+    ended: dict[str, str] = json.loads(told[-1])
+    return ended
+
+
+def main(tests: list[str]) -> None:
+    """Run these, and print as JSON how each ended."""
     outcomes = Outcomes()
     options = ("-q", "--no-header", "-p", "no:cacheprovider")
-    pytest.main([*options, *(fault.test for fault in wanted)], plugins=[outcomes])
-    return outcomes.ended
+    pytest.main([*options, *tests], plugins=[outcomes])
+    print(f"\n{json.dumps(outcomes.ended)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

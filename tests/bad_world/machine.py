@@ -131,7 +131,7 @@ def no_shared_memory_at_a_microphone(world: World) -> Ended:
             door.shows("Show your badge")
             saw = answered(world, door, after_the_tone(world, unit))
             door.end()
-        assert not [event for event in unit.events() if "audio" in event], unit.events()
+        assert not [event for event in unit.events() if "audio" in event], f"{unit.events()}\n{door.told}"
     assert "WRONG  shared memory: only 0 MiB free" in examined(unit, FULL)
     assert "well   shared memory: there is none" in examined(unit, NOT_THERE)
     return Ended(saw, "nothing", "heard and judged as ever; doctor names it")

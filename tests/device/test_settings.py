@@ -43,16 +43,14 @@ def test_a_table_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_numbers_lists_and_choices_take_their_own_types(tmp_path: Path) -> None:
-    settings = load(
-        written(tmp_path, '[door]\nunlock_s = 3\n[challenge]\nstyle = "digits"\n[store]\npcrs = [0, 7]\n')
-    )
+    settings = load(written(tmp_path, '[door]\nunlock_s = 3\nphrases = "de"\n[store]\npcrs = [0, 7]\n'))
     assert settings.door.unlock_s == 3.0
-    assert settings.challenge.style == "digits"
+    assert settings.door.phrases == "de"
     assert settings.store.pcrs == (0, 7)
 
 
 def test_a_unit_that_was_updated_starts_with_keys_that_nothing_reads_any_more(tmp_path: Path) -> None:
-    file = written(tmp_path, "[audio.microphone]\nretry_s = 1.0\nretry_max_s = 30\n")
+    file = written(tmp_path, "[audio.microphone]\nretry_s = 1.0\nretry_max_s = 30\n[challenge]\nwords = 7\n")
     assert load(file) == load(written(tmp_path, ""))
     with pytest.raises(SettingsError, match=r"unknown key `audio.retry_s`"):
         load(written(tmp_path, "[audio]\nretry_s = 1.0\n"))
@@ -66,8 +64,7 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     [judge]
     threads = "two"
     timeout_s = nan
-    [challenge]
-    style = "song"
+    words = "song"
     [audio]
     quality = 3
     [sotre]

@@ -12,6 +12,7 @@ played.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -38,22 +39,43 @@ def tell(kind: bytes, body: bytes) -> None:
 def without_jacks_database(shared: Path) -> Iterator[None]:
     """Load PortAudio inside. It asks JACK's library, which makes a database in the memory that programs
     share. Where that is nearly full the library is killed in the middle, or leaves one that every later
-    process waits for (3, 6, 12 s). So a file stands in its place, unless JACK runs for this user."""
+    process waits for (3, 6, 12 s). So a file stands in its place, unless JACK runs for this user, until the
+    last of the processes that load PortAudio at the same time has done so."""
     user = os.geteuid()
     place = shared / f"jack_db-{user}"
-    made = False
+    held = None
     try:
         if not list(shared.glob(f"jack_*_{user}_0")):
             shutil.rmtree(place, ignore_errors=True)  # of a server that has gone, or half made
-            place.touch(exist_ok=False)
-            made = True
+            held = stand_in(place)
     except OSError:
-        pass  # another process is at it, or there is no such memory
+        pass  # there is no such memory, or something of another user
     try:
         yield
     finally:
-        if made:
-            place.unlink(missing_ok=True)
+        if held is not None:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                place.unlink(missing_ok=True)
+            except OSError:
+                pass  # another process is at it, and takes it away
+            os.close(held)
+
+
+def stand_in(path: Path) -> int:
+    """A file there, held together with others. Raises OSError."""
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            if os.fstat(held).st_ino == os.stat(path).st_ino:  # noqa: PTH116 - not taken away meanwhile
+                return held
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(held)
+            raise
+        os.close(held)
 
 
 def spare_the_home(environment: MutableMapping[str, str], user: int) -> None:

@@ -19,6 +19,7 @@ from device.settings import (
     memory_dir,
     models_dir,
     read_table,
+    retired,
     settings_file,
     state_dir,
 )
@@ -66,7 +67,7 @@ def show(path: Path | None, changed: bool, as_json: bool) -> None:
 def check(path: Path | None) -> None:
     """Check a settings file and list every mistake in it, with the nearest key where one is misspelt.
 
-    Exit code 1 when there is a mistake.
+    Names what counted in earlier versions, too. Exit code 1 when there is a mistake.
 
     \b
     Example: ostiary config check /etc/ostiary/ostiary.toml
@@ -77,7 +78,10 @@ def check(path: Path | None) -> None:
         for mistake in err.mistakes:
             click.echo(mistake, err=True)
         raise click.exceptions.Exit(EXIT_NO) from err
-    click.echo(f"{settings_file(path) or 'the defaults'}: no mistake")
+    file = settings_file(path)
+    click.echo(f"{file or 'the defaults'}: no mistake")
+    for idle in retired(read_table(file)) if file is not None else ():
+        click.echo(f"{idle}; remove it")
 
 
 def effective(path: Path | None = None) -> list[Item]:

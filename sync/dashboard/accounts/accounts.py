@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import NAME, ROLES, SCOPE
-from sync.dashboard.accounts.sessions import hashed
+from sync.dashboard.accounts.sessions import Login, hashed, hold_session
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
 from sync.registry.database.store import Store
@@ -63,11 +63,18 @@ class Accounts:
         return any(a.role == "admin" and a.ready and not a.disabled for a in self.listed())
 
     def invite(
-        self, role: str, scopes: Sequence[str], by: str, now_ms: int, *, account: str | None = None
+        self,
+        role: str,
+        scopes: Sequence[str],
+        by: str,
+        now_ms: int,
+        *,
+        account: str | None = None,
+        session: str | None = None,
     ) -> str:
         """A token for a one-time link, good for a day: its opener becomes `account`, or names one.
 
-        Raises RefusedError when the role or a scope does not exist.
+        `session` (its hash) is whose page asked. Raises RefusedError when the role or a scope does not exist.
         """
         if role not in ROLES:
             raise RefusedError("A role is one of {0}.", 400, ", ".join(ROLES))
@@ -80,6 +87,8 @@ class Accounts:
                 raise RefusedError("This account logs in by single sign-on; it has no password here.")
         token = secrets.token_urlsafe(32)
         with self._store.transaction() as db:
+            if session is not None:
+                hold_session(db, by, session)
             db.execute(
                 sa.insert(links).values(
                     token_hash=hashed(token),
@@ -98,8 +107,8 @@ class Accounts:
             row = _open_link(db, token, now_ms)
         return row.role, row.account
 
-    def accept(self, token: str, name: str, password: str, now_ms: int) -> str:
-        """Use a link up; returns the account's name. Raises RefusedError.
+    def accept(self, token: str, name: str, password: str, now_ms: int) -> Login:
+        """Use a link up; returns who may log in with it. Raises RefusedError.
 
         An account that exists gets the new password and role; its sessions and passkeys end.
         """
@@ -110,9 +119,12 @@ class Accounts:
             row = _open_link(db, token, now_ms)
             if row.account is not None and row.account != name:
                 raise RefusedError("This link is for another account.")
-            known = db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).one_or_none()
+            here = sa.select(accounts.c.subject).where(accounts.c.name == name).with_for_update()
+            known = db.execute(here).one_or_none()
             if row.account is None and known is not None:
                 raise RefusedError("This name is taken; choose another.")
+            if known is not None and known.subject is not None:  # since the link was made
+                raise RefusedError("This account logs in by single sign-on; it has no password here.")
             used = sa.update(links).where(links.c.token_hash == hashed(token), links.c.used_ms.is_(None))
             if db.execute(used.values(used_ms=now_ms)).rowcount != 1:
                 raise RefusedError("This link was used already.")
@@ -124,9 +136,9 @@ class Accounts:
                 db.execute(sa.delete(sessions).where(sessions.c.account == name))
                 db.execute(sa.delete(passkeys).where(passkeys.c.account == name))
             journal.append(db, name, "account", f"{name} is {row.role}", now_ms)
-        return name
+        return Login(name, (accounts.c.password == encoded,))
 
-    def enter(self, subject: str, name: str, role: str | None, scopes: Sequence[str], now_ms: int) -> str:
+    def enter(self, subject: str, name: str, role: str | None, scopes: Sequence[str], now_ms: int) -> Login:
         """The account of somebody whom the identity provider vouches for, made at the first login.
 
         `subject` is who it is there; role and scopes are those of today. Raises RefusedError for a role of
@@ -140,6 +152,7 @@ class Accounts:
         with self._store.transaction() as db:
             row = db.execute(sa.select(accounts).where(accounts.c.subject == subject)).one_or_none()
             values = {"role": role, "scopes": json.dumps(list(scopes))}
+            still = (accounts.c.subject == subject, *(accounts.c[key] == now for key, now in values.items()))
             if row is None:
                 check_name(name)
                 if db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).first() is not None:
@@ -147,13 +160,13 @@ class Accounts:
                 made = sa.insert(accounts).values(name=name, subject=subject, created_ms=now_ms, **values)
                 db.execute(made)
                 journal.append(db, name, "account", f"{name} is {role}, by single sign-on", now_ms)
-                return name
+                return Login(name, still)
             if row.disabled_ms is not None:
                 raise RefusedError("This account is disabled. Ask an administrator.", 403)
             if (row.role, row.scopes) != (role, values["scopes"]):
                 db.execute(sa.update(accounts).where(accounts.c.subject == subject).values(**values))
                 journal.append(db, row.name, "account", f"{row.name} is {role}, by single sign-on", now_ms)
-            return str(row.name)
+            return Login(str(row.name), still)
 
     def elsewhere(self, name: str) -> bool:
         """Whether this account logs in at the identity provider, and nowhere else."""
@@ -183,18 +196,24 @@ class Accounts:
             db.execute(sa.delete(sessions).where(sessions.c.account == name))
             journal.append(db, by, "disable", name, now_ms)
 
-    def change_password(self, name: str, password: str, session: str, now_ms: int) -> None:
-        """A new password; every session but `session` (its hash) ends. Raises RefusedError."""
+    def change_password(self, login: Login, password: str, session: str, now_ms: int) -> None:
+        """A new password for who showed the old one; every session but `session` (its hash) ends.
+
+        Raises RefusedError, also where the account or the session is not any more as it was.
+        """
+        name = login.account
         _check_password(password, name)
         encoded = self._hasher.hash(password)
         with self._store.transaction() as db:
+            login.hold(db)
+            hold_session(db, name, session)
             db.execute(sa.update(accounts).where(accounts.c.name == name).values(password=encoded))
             others = (sessions.c.account == name, sessions.c.id_hash != session)
             db.execute(sa.delete(sessions).where(*others))
             journal.append(db, name, "password", name, now_ms)
 
-    def check(self, name: str, password: str, address: str, now_ms: int) -> Account | None:
-        """The account, or None; takes as long for a name that does not exist.
+    def check(self, name: str, password: str, address: str, now_ms: int) -> Login | None:
+        """Who may log in, or None; takes as long for a name that does not exist.
 
         Raises RefusedError while too many failures make everybody wait.
         """
@@ -216,7 +235,7 @@ class Accounts:
         with self._store.transaction() as db:
             if right and row is not None:
                 db.execute(sa.delete(failures).where(failures.c.who.in_(own)))
-                return _account(row)
+                return Login(row.name, (accounts.c.password == row.password,))
             for key in keys:
                 self._failed(db, key, now_ms)
             journal.append(db, "nobody", "login refused", f"{name} from {address}", now_ms)

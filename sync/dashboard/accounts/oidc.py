@@ -25,7 +25,7 @@ from joserfc.jwk import KeySet
 
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.accounts.rights import ROLES, SCOPE
-from sync.dashboard.accounts.sessions import hashed
+from sync.dashboard.accounts.sessions import Login, hashed
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
@@ -151,8 +151,8 @@ class SingleSignOn:
             )
         return str(address), state
 
-    def finish(self, cookie: str | None, query: Mapping[str, str], now_ms: int) -> tuple[str, str]:
-        """(account, the page it wanted) for the provider's answer. Raises RefusedError."""
+    def finish(self, cookie: str | None, query: Mapping[str, str], now_ms: int) -> tuple[Login, str]:
+        """(who may log in, the page they wanted) for the provider's answer. Raises RefusedError."""
         # 1. The answer belongs to a login that this very browser began, and to no other; it is used up.
         state = query.get("state", "")
         if not state or cookie != state:
@@ -188,8 +188,7 @@ class SingleSignOn:
         subject = f"{self._provider.issuer} {claims['sub']}"
         called = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
         role, scopes = (group.role, group.scopes) if group else (None, ())
-        name = self._accounts.enter(subject, _name(called), role, scopes, now_ms)
-        return name, row.wanted
+        return self._accounts.enter(subject, _name(called), role, scopes, now_ms), row.wanted
 
     def _claims(self, encoded: str, nonce: str, now_ms: int) -> Mapping[str, Any]:
         """What a signed token says. OpenID Connect Core 3.1.3.7."""

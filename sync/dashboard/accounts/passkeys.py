@@ -22,6 +22,7 @@ from webauthn.helpers.structs import (
 )
 
 from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.sessions import Login, hold_session
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, challenges, passkeys
 from sync.dashboard.settings import DashboardSettings
@@ -29,6 +30,10 @@ from sync.registry.database.store import Store
 
 CHALLENGE_LIFE_MS = 5 * 60_000
 MOST = 10
+
+
+NONE_HELD = ~sa.select(passkeys.c.credential).where(passkeys.c.account == accounts.c.name).exists()
+"""Of an account: a password beside a passkey would be the weaker way in."""
 
 
 class Passkeys:
@@ -65,9 +70,13 @@ class Passkeys:
         self._keep(options.challenge, account, now_ms)
         return options_to_json(options)
 
-    def add(self, account: str, credential: str, now_ms: int) -> None:
-        """Keep a new passkey. Raises RefusedError."""
+    def add(self, account: str, credential: str, session: str, now_ms: int) -> None:
+        """Keep a new passkey of who has `session` (its hash). Raises RefusedError."""
         with self._store.transaction() as db:
+            hold_session(db, account, session)
+            held = sa.select(sa.func.count()).select_from(passkeys).where(passkeys.c.account == account)
+            if db.execute(held).scalar_one() >= MOST:
+                raise RefusedError("An account has at most {0} passkeys.", 400, MOST)
             challenge = self._take(db, credential, account, now_ms)
             try:
                 made = webauthn.verify_registration_response(
@@ -90,8 +99,9 @@ class Passkeys:
             )
             journal.append(db, account, "passkey added", account, now_ms)
 
-    def remove_all(self, account: str, now_ms: int) -> None:
+    def remove_all(self, account: str, session: str, now_ms: int) -> None:
         with self._store.transaction() as db:
+            hold_session(db, account, session)
             db.execute(sa.delete(passkeys).where(passkeys.c.account == account))
             journal.append(db, account, "passkeys removed", account, now_ms)
 
@@ -103,8 +113,8 @@ class Passkeys:
         self._keep(options.challenge, None, now_ms)
         return options_to_json(options)
 
-    def login(self, credential: str, now_ms: int) -> str:
-        """The account whose passkey signed. Raises RefusedError."""
+    def login(self, credential: str, now_ms: int) -> Login:
+        """Whose passkey signed. Raises RefusedError."""
         refused = RefusedError("This passkey is not known here, or its account is disabled.", 401)
         with self._store.transaction() as db:
             challenge = self._take(db, credential, None, now_ms)
@@ -131,7 +141,10 @@ class Passkeys:
                 raise refused from err
             used = sa.update(passkeys).where(passkeys.c.credential == name)
             db.execute(used.values(sign_count=done.new_sign_count))
-        return str(row.account)
+        there = sa.select(passkeys.c.credential).where(
+            passkeys.c.credential == name, passkeys.c.account == accounts.c.name
+        )
+        return Login(str(row.account), (there.exists(),))
 
     def _keep(self, challenge: bytes, account: str | None, now_ms: int) -> None:
         with self._store.transaction() as db:

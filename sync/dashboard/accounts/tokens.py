@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import NAME, Right, Viewer, covers
-from sync.dashboard.accounts.sessions import hashed
+from sync.dashboard.accounts.sessions import hashed, hold_session
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import tokens
 from sync.registry.database.store import Store
@@ -64,6 +64,7 @@ class Tokens:
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         expires_ms = now_ms + days * DAY_MS
         with self._store.transaction() as db:
+            hold_session(db, by.account, by.session)
             alive = (tokens.c.name == name, tokens.c.revoked_ms.is_(None), tokens.c.expires_ms > now_ms)
             if db.execute(sa.select(tokens.c.id).where(*alive)).first() is not None:
                 raise RefusedError("A token of this name is in use; revoke it first, or choose another name.")

@@ -27,7 +27,8 @@ def invite(call: Call) -> Response:
     if name is not None:
         _must_be_mine(call, name)
     try:
-        token = call.backend.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
+        by, session = call.viewer.account, call.viewer.session
+        token = call.backend.accounts.invite(role, scopes, by, call.now_ms, account=name, session=session)
     except DashboardError as err:
         return _accounts(call, None, told(err), 400)
     return _accounts(call, f"{call.backend.settings.origin}/welcome/{token}", "")
@@ -57,10 +58,11 @@ def change_password(call: Call) -> Response:
         if call.form.get("password") != call.form.get("again"):
             raise RefusedError("The two new passwords are not the same.")
         old, address = call.form.get("old", ""), address_of(call.request)
-        if backend.accounts.check(name, old, address, call.now_ms) is None:
+        login = backend.accounts.check(name, old, address, call.now_ms)
+        if login is None:
             raise RefusedError("The present password is another one.")
         backend.accounts.change_password(
-            name, call.form.get("password", ""), call.viewer.session, call.now_ms
+            login, call.form.get("password", ""), call.viewer.session, call.now_ms
         )
     except DashboardError as err:
         return _mine(call, told(err), "", 400)
@@ -77,7 +79,8 @@ def begin_passkey(call: Call) -> Response:
 def add_passkey(call: Call) -> Response:
     _may_have_passkeys(call)
     try:
-        call.backend.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
+        viewer, credential = call.viewer, call.form.get("credential", "")
+        call.backend.passkeys.add(viewer.account, credential, viewer.session, call.now_ms)
     except DashboardError as err:
         return JSONResponse({"message": told(err)}, 400)
     return JSONResponse({"go": "/account"})
@@ -85,7 +88,7 @@ def add_passkey(call: Call) -> Response:
 
 def remove_passkeys(call: Call) -> Response:
     """Remove all passkeys; the password counts again."""
-    call.backend.passkeys.remove_all(call.viewer.account, call.now_ms)
+    call.backend.passkeys.remove_all(call.viewer.account, call.viewer.session, call.now_ms)
     return redirect("/account")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.oidc import SingleSignOn
+from sync.dashboard.accounts.passkeys import NONE_HELD
+from sync.dashboard.accounts.sessions import Login
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
 from sync.dashboard.web import (
     LANGUAGE_COOKIE,
@@ -62,17 +64,20 @@ def login(backend: Backend, request: Request, form: Mapping[str, str]) -> Respon
     now_ms, name = backend.now_ms(), form.get("account", "")
     wanted = own_address(form.get("next", "/"))
     try:
-        account = backend.accounts.check(name, form.get("password", ""), address_of(request), now_ms)
+        found = backend.accounts.check(name, form.get("password", ""), address_of(request), now_ms)
     except DashboardError as err:
         return render(backend, request, "login.html", 429, wanted=wanted, message=told(err), name=name)
-    if account is None:
+    if found is None:
         message = word("This name and password do not fit together.")
         return render(backend, request, "login.html", 401, wanted=wanted, message=message, name=name)
-    if backend.passkeys.count(account.name):
+    if backend.passkeys.count(found.account):
         # A password beside a passkey would be the weaker way in.
         message = word("This account logs in with its passkey. An administrator can give it a new link.")
         return render(backend, request, "login.html", 403, wanted=wanted, message=message, name=name)
-    return _enter(backend, request, account.name, wanted)
+    try:
+        return _enter(backend, request, replace(found, still=(*found.still, NONE_HELD)), wanted)
+    except RefusedError as err:
+        return render(backend, request, "login.html", err.status, wanted=wanted, message=told(err), name=name)
 
 
 @_open_to_all
@@ -82,12 +87,11 @@ def begin_passkey(backend: Backend, request: Request, form: Mapping[str, str]) -
 
 @_open_to_all
 def passkey(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
+    answer = JSONResponse({"go": own_address(form.get("next", "/"))})
     try:
-        account = backend.passkeys.login(form.get("credential", ""), backend.now_ms())
+        _begin(backend, request, backend.passkeys.login(form.get("credential", ""), backend.now_ms()), answer)
     except RefusedError as err:
         return JSONResponse({"message": told(err)}, err.status)
-    answer = JSONResponse({"go": own_address(form.get("next", "/"))})
-    _begin(backend, request, account, answer)
     return answer
 
 
@@ -106,10 +110,10 @@ def begin_sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -
 def sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
     """The provider's answer. The next page is opened from here: from there no strict cookie would come."""
     found = _sign_on(backend)
-    account, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, backend.now_ms())
+    login, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, backend.now_ms())
     answer = render(backend, request, "entering.html", wanted=own_address(wanted))
     keep_cookie(backend, answer, found.cookie, None, samesite="lax")
-    _begin(backend, request, account, answer)
+    _begin(backend, request, login, answer)
     return answer
 
 
@@ -130,10 +134,10 @@ def welcome(backend: Backend, request: Request, form: Mapping[str, str]) -> Resp
         if form.get("password") != form.get("again"):
             raise RefusedError("The two passwords are not the same.")
         name = account or form.get("account", "").strip().lower()
-        backend.accounts.accept(token, name, form.get("password", ""), now_ms)
+        login = backend.accounts.accept(token, name, form.get("password", ""), now_ms)
     except DashboardError as err:
         return render(backend, request, "welcome.html", 400, message=told(err), **shown)
-    return _enter(backend, request, name, "/")
+    return _enter(backend, request, login, "/")
 
 
 def log_out(call: Call) -> Response:
@@ -163,16 +167,15 @@ def choose_language(call: Call) -> Response:
     return answer
 
 
-def _enter(backend: Backend, request: Request, account: str, wanted: str) -> Response:
+def _enter(backend: Backend, request: Request, login: Login, wanted: str) -> Response:
     answer = redirect(wanted)
-    _begin(backend, request, account, answer)
+    _begin(backend, request, login, answer)
     return answer
 
 
-def _begin(backend: Backend, request: Request, account: str, answer: Response) -> None:
-    """Put a new session into an answer."""
+def _begin(backend: Backend, request: Request, login: Login, answer: Response) -> None:
+    """Put a new session into an answer. Raises RefusedError where the account has changed meanwhile."""
     now_ms = backend.now_ms()
     # A new id at every login, and the old one ends: nobody can prepare a session for somebody else.
-    secret = backend.sessions.begin(account, now_ms, replaces=request.cookies.get(backend.settings.cookie))
-    journal.record(backend.store, account, "login", account, now_ms)
+    secret = backend.sessions.begin(login, now_ms, replaces=request.cookies.get(backend.settings.cookie))
     keep_cookie(backend, answer, backend.settings.cookie, secret)

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from bench.units.memory_log import simulated_event
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.accounts.oidc import SingleSignOn
 from sync.dashboard.accounts.passkeys import Passkeys
-from sync.dashboard.accounts.rights import ROLES
-from sync.dashboard.accounts.sessions import Sessions
+from sync.dashboard.accounts.rights import ROLES, Viewer
+from sync.dashboard.accounts.sessions import Login, Sessions, hashed
 from sync.dashboard.app import make_app
 from sync.dashboard.demo.demo_data import DemoData
 from sync.dashboard.demo.demo_events import DemoSize
@@ -95,6 +95,12 @@ class Hospital:
             answer = made.post("/login", data={"account": account, "password": PASSWORD})
             assert answer.status_code == 303, answer.text
         return made
+
+
+def in_session(hospital: Hospital, viewer: Viewer) -> Viewer:
+    """The same account in a session of its own."""
+    secret = Sessions(hospital.store).begin(Login(viewer.account, ()), hospital.now_ms())
+    return replace(viewer, session=hashed(secret))
 
 
 def token_of(html: str) -> str:

@@ -118,6 +118,17 @@ def test_jacks_library_makes_no_database_and_waits_for_none_left_half_made(tmp_p
         with without_jacks_database(tmp_path):  # the loudspeaker's process beside the microphone's
             pass
     assert list(tmp_path.iterdir()) == []
+    first, second = without_jacks_database(tmp_path), without_jacks_database(tmp_path)
+    for begun in (first, second):
+        begun.__enter__()
+    first.__exit__(None, None, None)
+    assert place.is_file(), "the other still loads the library"
+    second.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []
+    place.touch()  # of a process that was killed while it loaded the library
+    with without_jacks_database(tmp_path):
+        assert place.is_file()
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / f"jack_default_{os.geteuid()}_0").touch()
     place.mkdir()
     with without_jacks_database(tmp_path):

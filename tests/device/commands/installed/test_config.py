@@ -32,7 +32,7 @@ def test_every_setting_says_whether_it_is_a_default_or_comes_from_the_file(
 
 def test_every_setting_that_there_is_can_be_shown(ostiary: Ostiary) -> None:
     shown = ostiary("config", "show").out
-    for key in ("challenge.style", "store.pcrs", "api.port", "judge.words", "feedback.page"):
+    for key in ("door.phrases", "store.pcrs", "api.port", "judge.words", "feedback.page"):
         assert f"{key} = " in shown
 
 
@@ -76,3 +76,14 @@ def test_the_file_of_the_system_counts_where_nothing_names_another(
     assert load(system=system).door.name == "icu"
     monkeypatch.setenv("OSTIARY_CONFIG", "")
     assert load(system=system) == Settings()
+
+
+def test_a_key_that_counts_for_nothing_any_more_is_named_and_is_no_mistake(
+    ostiary: Ostiary, tmp_path: Path
+) -> None:
+    file = tmp_path / "ostiary.toml"
+    file.write_text("[challenge]\ndigits = 12\n[audio.microphone]\nretry_s = 1.0\n")
+    ran = ostiary("config", "check", file)
+    assert ran.code == 0
+    assert "`challenge` counts for nothing: phrases are as the rules say" in ran.out
+    assert "`audio.microphone.retry_s` counts for nothing" in ran.out

@@ -19,14 +19,15 @@ from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import tokens
 from sync.dashboard.site import places
 from sync.registry.database.schema import events
-from tests.sync.dashboard.conftest import Hospital, token_of
+from tests.sync.dashboard.conftest import Hospital, in_session, token_of
 
 ADMIN = Viewer("admin", "admin", (), "", "")
 DAY_MS = 86_400_000
 
 
 def _made(hospital: Hospital, *rights: Right, tags: tuple[str, ...] = (), days: int = 30) -> dict[str, str]:
-    token = Tokens(hospital.store).make("siem", rights, tags, days, ADMIN, hospital.now_ms())
+    by = in_session(hospital, ADMIN)
+    token = Tokens(hospital.store).make("siem", rights, tags, days, by, hospital.now_ms())
     return {"Authorization": f"Bearer {token}"}
 
 
