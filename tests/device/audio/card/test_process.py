@@ -78,7 +78,9 @@ def test_a_device_that_opens_and_gives_nothing_is_told_from_one_that_falls_silen
 def test_a_sound_server_that_stands_still_for_a_second_is_no_lost_device(card: Card) -> None:
     """As one did that got no processor time: by the settings that a door has."""
     blocks = "for _ in range(20): tell(b's', bytes(1 + 640))\n"
-    said = lost(Microphone(AS_A_DOOR, start=card(f"opened()\n{blocks}time.sleep(1.2)\n{blocks}os._exit(3)\n")))
+    said = lost(
+        Microphone(AS_A_DOOR, start=card(f"opened()\n{blocks}time.sleep(1.2)\n{blocks}os._exit(3)\n"))
+    )
     assert "exit code 3" in said
 
 
