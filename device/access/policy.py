@@ -53,9 +53,9 @@ class Thresholds:
     """Below this it was heard before: a needless second phrase costs less than an opening. For this and
     the next two, None records the score and does not ask."""
     consistency_llr: float | None = None
-    joins_llr: float | None = -2.5
+    joins_llr: float | None = -2.2
     """Below this it was pasted together from pieces; set where one person in a hundred is refused for it."""
-    joins_doubt_llr: float = 3.0
+    joins_doubt_llr: float = 2.7
     """Where one more phrase may be asked, it is asked up to so far above `joins_llr`. 0 doubts nobody."""
 
     def __post_init__(self) -> None:

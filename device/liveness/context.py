@@ -14,7 +14,7 @@ from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
 from device.liveness import consistency
 from device.liveness.evidence import ContextEvidence
 from device.liveness.fingerprint import Fingerprint, Fingerprinter
-from device.liveness.joins import JoinNetwork, shipped_network
+from device.liveness.joins import JoinNetworks, shipped_network
 from device.liveness.search import Match
 from device.liveness.weights import Weights, shipped
 
@@ -37,7 +37,7 @@ class ContextChecks:
     """What needs no model of its own. Without a memory nothing is said about reuse."""
 
     weights: Weights
-    network: JoinNetwork
+    network: JoinNetworks
     memory: Remembering | None = None
 
     @classmethod

@@ -1,14 +1,17 @@
 """Scores whether an answer was said in one go or pasted together: evidence for joins.
 
-A piece cut from another recording brings its own background, room, level, pitch and formants. A small
-convolutional network (`research.joins.fit` trains it on splices whose joins are known) looks at the
-sound 1.5 s to either side and at all of the answer; `repeats` finds what was pasted twice. NumPy alone.
+A piece cut from another recording brings its own background, room, level, pitch and formants. Several small
+convolutional networks (`research.joins` trains them on splices whose joins are known) look at the sound 1.5 s
+to either side and at all of the answer, and their scores are averaged; `repeats` finds what was pasted twice.
+NumPy alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +40,7 @@ LARGEST = 4.0
 """Of a scaled picture."""
 LONGEST_S = 12.0
 """Of longer speech this much is looked at, at a time."""
+MOST_NETWORKS = 8
 MAX_BYTES = 2 << 20
 
 Floats = npt.NDArray[np.float32]
@@ -113,14 +117,11 @@ class JoinNetwork:
 
     def __call__(self, wave: Floats) -> Joins:
         """Of speech (n,) at 16 kHz; the least whole of its stretches when it is longer than LONGEST_S."""
-        count = max(1, -(-len(wave) // round(LONGEST_S * SAMPLE_RATE_HZ)))
-        each = -(-len(wave) // (count * HOP)) * HOP  # whole frames, so that every frame keeps its time
-        pieces = [wave[at : at + each] for at in range(0, max(1, len(wave)), each or HOP)]
-        found = [self.of_pictures(features(piece)) for piece in pieces]
-        return Joins(min(one.score for one in found), np.concatenate([one.frames for one in found]))
+        return _heard(wave, self.of_pictures)
 
-    def of_pictures(self, pictures: Floats) -> Joins:
-        """Of what `features` gives."""
+    def of_pictures(self, pictures: Floats, alike: float | None = None) -> Joins:
+        """Of what `features` gives; `alike` is what `repeats` gives of it, where that is known."""
+        alike = repeats(pictures) if alike is None else alike
         speech = speech_span(pictures)
         seen = self._seen(((pictures - self.mean) / self.scale).clip(-LARGEST, LARGEST))
         logits = (seen @ self.frame + self.frame_bias).astype(np.float32)
@@ -133,7 +134,7 @@ class JoinNetwork:
         spread = np.sqrt(weights @ (spoken - middle) ** 2 + 1e-4)
         pooled = np.maximum(np.concatenate([middle, spread]) @ self.pooled + self.pooled_bias, 0.0)
         pasted = pooled @ self.last + self.last_bias[0] + summaries(logits) @ self.peaks
-        pasted += self.repeated[0] * max(0.0, repeats(pictures) - REPEAT_FROM)
+        pasted += self.repeated[0] * max(0.0, alike - REPEAT_FROM)
         return Joins(float(-pasted), logits)
 
     def _seen(self, scaled: Floats) -> Floats:
@@ -154,6 +155,52 @@ class JoinNetwork:
             seen = seen + np.maximum(mixed @ self.mixes[block] + self.mix_biases[block], 0.0)
         found: Floats = seen.astype(np.float32)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class JoinNetworks:
+    """Networks that hear the same pictures and err differently; what they say is averaged."""
+
+    members: tuple[JoinNetwork, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.members) <= MOST_NETWORKS:
+            raise ValueError(f"the networks for joins are not 1 to {MOST_NETWORKS}")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """From an .npz of the parts that SHAPES names, one network after another along the first axis;
+        raises ValueError when it is anything else."""
+        parts = read_arrays(data, SHAPES, "the network for joins", MAX_BYTES)
+        counts = {part.shape[:1] for part in parts.values()}
+        if len(counts) != 1 or not (count := counts.pop()):
+            raise ValueError("the network for joins is not as many of every part")
+        every = range(min(count[0], MOST_NETWORKS + 1))
+        return cls(
+            tuple(
+                JoinNetwork(**{name: part[at].astype(np.float32) for name, part in parts.items()})
+                for at in every
+            )
+        )
+
+    def __call__(self, wave: Floats) -> Joins:
+        """As `JoinNetwork`, of speech (n,) at 16 kHz."""
+        return _heard(wave, self.of_pictures)
+
+    def of_pictures(self, pictures: Floats) -> Joins:
+        """Of what `features` gives: the means of scores and of logits."""
+        alike = repeats(pictures)
+        found = [member.of_pictures(pictures, alike) for member in self.members]
+        frames = np.mean([one.frames for one in found], axis=0, dtype=np.float32)
+        return Joins(float(np.mean([one.score for one in found])), frames)
+
+
+def _heard(wave: Floats, of_pictures: Callable[[Floats], Joins]) -> Joins:
+    count = max(1, -(-len(wave) // round(LONGEST_S * SAMPLE_RATE_HZ)))
+    each = -(-len(wave) // (count * HOP)) * HOP  # whole frames, so that every frame keeps its time
+    pieces = [wave[at : at + each] for at in range(0, max(1, len(wave)), each or HOP)]
+    found = [of_pictures(features(piece)) for piece in pieces]
+    return Joins(min(one.score for one in found), np.concatenate([one.frames for one in found]))
 
 
 def speech_span(pictures: Floats) -> slice:
@@ -177,6 +224,6 @@ def summaries(logits: Floats) -> Floats:
 
 
 @cache
-def shipped_network() -> JoinNetwork:
-    """The network of this version."""
-    return own_file("device.liveness", "joins.npz", JoinNetwork.from_bytes)
+def shipped_network() -> JoinNetworks:
+    """The networks of this version."""
+    return own_file("device.liveness", "joins.npz", JoinNetworks.from_bytes)

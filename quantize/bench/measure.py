@@ -26,7 +26,7 @@ from device.liveness.memory import MemoryLimits
 from device.liveness.search import Index, Match
 from quantize.bench.speech import Sentence
 
-PROBE_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 600.0
 STAGES = ("endpointer", "words", "speaker", "spoof", "context", "judge", "policy")
 
 Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]

@@ -5,6 +5,8 @@ python -m research.detector bank --data SPEECH --attacks ATTACKS --work WORK
 python -m research.detector folds --data SPEECH --attacks ATTACKS --work WORK
 python -m research.detector final --data SPEECH --attacks ATTACKS --work WORK
 python -m research.detector people --data SPEECH --work WORK
+
+Besides SPEECH they read people recorded in packages of Debian, and stop where one is missing, saying which.
 """
 
 from __future__ import annotations
@@ -117,6 +119,10 @@ def final(items, args: argparse.Namespace) -> None:
 
 def main() -> int:
     args = _parser().parse_args()
+    if missing := corpus.absent():
+        told = f"people of the shipped detector are missing: apt-get install {' '.join(missing)}"
+        sys.stderr.write(f"error: {told}\n")
+        return 3
     try:
         if args.command == "people":
             people.refit(args.data, args.work, args.out)

@@ -125,7 +125,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     every = examples(args.data, args.work, args.examples, args.workers, EDITED)
     chosen = [one for one in every if not calibrates(one.person)]
-    network = further(shipped_network(), chosen, args.epochs)
+    network = further(shipped_network().members[0], chosen, args.epochs)
     (args.out / "edits.npz").write_bytes(packed({name: getattr(network, name) for name in network.__slots__}))
     text = calibrated(network, Corpus(args.data, args.work), *untaught(args.data))
     (args.out / "weights.toml").write_text(text, "utf-8")

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,9 +24,9 @@ from torch.nn import functional
 
 import device.liveness
 from device.liveness.joins import JoinNetwork
-from quantize.evaluate.figures.calibrate import fit
+from quantize.evaluate.figures.calibrate import Linear, fit
 from research.joins.batches import batch
-from research.joins.further import further, packed
+from research.joins.further import further, packed, several
 from research.joins.judged import evidence
 from research.joins.network import Network
 from research.joins.spliced import VOICES, WARD, Example, beside_sounds, calibrates, examples
@@ -76,31 +78,50 @@ def train(chosen: list[Example], epochs: int, seed: int = 1) -> JoinNetwork:
     return JoinNetwork.from_bytes(packed(net.parts(mean, scale)))
 
 
-def write(out: Path, network: JoinNetwork, judged: list[Example]) -> None:
-    """The network into joins.npz, its map to an LLR into weights.toml.
+def write(
+    out: Path,
+    networks: Sequence[JoinNetwork],
+    judged: list[Example],
+    weigh: Callable[..., Linear] = fit,
+) -> None:
+    """The networks into joins.npz, the map of their mean to an LLR into weights.toml.
 
-    How much the highest frames and a repetition count beside what is pooled, and the map, are fitted on
-    people whom the network has not heard: alone with those whom it has, it trusts what is pooled too much.
+    How much the highest frames and a repetition count beside what is pooled, and the maps, are fitted on
+    people whom no network has heard: alone with those whom it has, one trusts what is pooled too much.
     """
     judged = [one for one in judged if one.spliced or one.kind in ("person", "pauses")]
-    scores = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in judged])
     spliced = np.array([one.spliced for one in judged])
-    line = fit(scores[~spliced], scores[spliced], prior=0.5)
+    weighed, means = [], np.zeros(len(judged))
+    for network in networks:
+        found = -np.array([evidence(network, one.pictures.astype(np.float32)) for one in judged])
+        line = weigh(found[~spliced], found[spliced], prior=0.5)
+        means += (found @ line.weights + line.offset) / len(networks)
+        weighed.append(_weighed(network, line))
+    line = weigh(means[~spliced, None], means[spliced, None], prior=0.5)
     scale, offset = float(line.weights[0]), float(line.offset)
-    beside = (line.weights[1:] / scale).astype(np.float16)
-    parts = {name: getattr(network, name) for name in network.__slots__}
-    parts |= {"peaks": beside[:-1], "repeated": beside[-1:]}
-    scores = scores @ line.weights + offset
+    llrs = means * scale + offset
     for share in (0.005, 0.01, 0.02):
-        bar = float(np.quantile(scores[~spliced], share))
-        passed = np.mean(scores[spliced] >= bar)
+        bar = float(np.quantile(llrs[~spliced], share))
+        passed = np.mean(llrs[spliced] >= bar)
         _say(f"{share:.1%} of {np.sum(~spliced)} refused at LLR {bar:+.2f}: {passed:.1%} splices pass")
-    (out / "joins.npz").write_bytes(packed(parts))
+    (out / "joins.npz").write_bytes(several(weighed))
     toml = out / "weights.toml"
     text = re.sub(r"\n\[joins\][^\[]*", "\n", plain_text(toml)).rstrip()
     text = re.sub(r'version = "[^"]*"', f'version = "liveness-{datetime.now(UTC):%Y%m%d}"', text)
     note = "# LLR of one go against a splice; `python -m research.joins`"
     toml.write_text(f"{text}\n\n[joins]            {note}\nscale = {scale:.4f}\noffset = {offset:.4f}\n")
+
+
+def _weighed(network: JoinNetwork, line: Linear) -> JoinNetwork:
+    """The same network, whose score is the LLR that `line` gives to its evidence."""
+    pooled, *highest, repeated = line.weights.astype(np.float32)
+    return replace(
+        network,
+        last=network.last * pooled,
+        last_bias=network.last_bias * pooled - np.float32(line.offset),
+        peaks=np.array(highest, np.float32),
+        repeated=np.array([repeated], np.float32),
+    )
 
 
 def _say(text: str) -> None:
@@ -133,4 +154,4 @@ def main() -> None:
     loud = [one for one in beside if not calibrates(one.person)]
     network = train(taught, args.epochs)
     network = further(network, loud + taught[::2], FURTHER_EPOCHS)
-    write(args.out, network, [one for one in (*usual, *beside) if calibrates(one.person)])
+    write(args.out, [network], [one for one in (*usual, *beside) if calibrates(one.person)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -144,8 +145,15 @@ def between(first: JoinNetwork, second: JoinNetwork, share: float) -> JoinNetwor
     )
 
 
+def several(networks: Sequence[JoinNetwork]) -> bytes:
+    """As joins.npz holds networks, in half precision."""
+    return packed(
+        {name: np.stack([getattr(one, name) for one in networks]) for name in JoinNetwork.__slots__}
+    )
+
+
 def packed(parts: dict[str, np.ndarray]) -> bytes:
-    """As joins.npz holds them, in half precision."""
+    """As an .npz holds the parts of one network, in half precision."""
     stream = io.BytesIO()
     np.savez(stream, **{name: part.astype(np.float16) for name, part in parts.items()})
     return stream.getvalue()

@@ -17,7 +17,7 @@ import numpy as np
 
 from device.access.policy import Thresholds
 from device.liveness.join_pictures import features, repeats
-from device.liveness.joins import REPEAT_FROM, JoinNetwork, shipped_network, summaries
+from device.liveness.joins import REPEAT_FROM, JoinNetwork, JoinNetworks, shipped_network, summaries
 from device.liveness.weights import shipped
 from quantize.evaluate.figures.calibrate import Linear, fit
 from quantize.evaluate.splices.measure import CONDITIONS, heard, renditions
@@ -58,9 +58,10 @@ def at_the_door(data: Path, work: Path) -> list[Example]:
 
 def evidence(network: JoinNetwork, pictures: np.ndarray) -> np.ndarray:
     """(what is pooled, the highest frames, what is repeated), each higher for a splice."""
-    found = network.of_pictures(pictures)
+    alike = repeats(pictures)
+    found = network.of_pictures(pictures, alike)
     highest = summaries(found.frames)
-    repeated = max(0.0, repeats(pictures) - REPEAT_FROM)
+    repeated = max(0.0, alike - REPEAT_FROM)
     pooled = -found.score - highest @ network.peaks - network.repeated[0] * repeated
     return np.array([pooled, *highest, repeated])
 
@@ -70,9 +71,20 @@ def other_half(person: str) -> bool:
 
 
 def llrs(
-    network: JoinNetwork, sets: dict[str, Sequence[Example]], weigh: Callable[..., Linear] = fit
+    networks: JoinNetworks, sets: dict[str, Sequence[Example]], weigh: Callable[..., Linear] = fit
 ) -> dict[str, np.ndarray]:
-    """By set the LLR of each, from a map that was fitted on the other half of the people, without DOOR."""
+    """By set the LLR of each, the mean of the networks', from maps that were fitted on the other half of the
+    people, without DOOR."""
+    made = {kind: np.zeros(len(every)) for kind, every in sets.items()}
+    for network in networks.members:
+        for kind, found in _weighed_by_others(network, sets, weigh).items():
+            made[kind] += found / len(networks.members)
+    return made
+
+
+def _weighed_by_others(
+    network: JoinNetwork, sets: dict[str, Sequence[Example]], weigh: Callable[..., Linear]
+) -> dict[str, np.ndarray]:
     found = {
         kind: -np.array([evidence(network, one.pictures.astype(np.float32)) for one in every])
         for kind, every in sets.items()
@@ -110,19 +122,21 @@ def main() -> None:
     people = np.concatenate([_of(at_doors, sets, kind, False) for kind in SETS])
     counts = [int(np.sum(people < bar)) for bar in bars]
     _say("as shipped", at_doors, sets, bars)
-    networks = {path.name: JoinNetwork.from_bytes(plain_bytes(path, LARGE_BYTES)) for path in args.networks}
-    for name, network in {"this version's, weighed anew": shipped_network(), **networks}.items():
-        found = llrs(network, sets)
+    candidates = {
+        path.name: JoinNetworks.from_bytes(plain_bytes(path, LARGE_BYTES)) for path in args.networks
+    }
+    for name, networks in {"this version's, weighed anew": shipped_network(), **candidates}.items():
+        found = llrs(networks, sets)
         people = np.sort(np.concatenate([_of(found, sets, kind, False) for kind in SETS]))
         _say(name, found, sets, (people[counts[0]], people[counts[1]]))
 
 
 def as_shipped(sets: dict[str, Sequence[Example]]) -> dict[str, np.ndarray]:
     """By set the LLR that a door gives each."""
-    network, weights = shipped_network(), shipped()
+    networks, weights = shipped_network(), shipped()
     return {
         kind: np.array(
-            [weights.joins.llr(network.of_pictures(one.pictures.astype(np.float32)).score) for one in every]
+            [weights.joins.llr(networks.of_pictures(one.pictures.astype(np.float32)).score) for one in every]
         )
         for kind, every in sets.items()
     }

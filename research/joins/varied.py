@@ -32,7 +32,7 @@ from quantize.evaluate.recordings.splicing import (
     with_pauses,
 )
 from quantize.playback import CODECS, coded, rms
-from research.joins.further import between, further, packed
+from research.joins.further import between, further, several
 from research.joins.hearing import coloured, convolved, fill, handled, played
 from research.joins.spliced import LONGEST_S, Corpus, Example, calibrates, example_of, more
 
@@ -362,9 +362,9 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     others = varied(args.data, args.work, trains, args.each)
     same = more(args.data, args.work, trains)
-    base = shipped_network()
+    base = shipped_network().members[0]
     network = between(base, further(base, [*others, *same, *same], 1.0, SEED, BATCH), args.share)
-    args.out.write_bytes(packed({name: getattr(network, name) for name in network.__slots__}))
+    args.out.write_bytes(several([network]))
 
 
 def trains(person: str) -> bool:

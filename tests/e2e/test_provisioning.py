@@ -10,6 +10,7 @@ import os
 import signal
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,7 +36,7 @@ from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH, Challenge, Refusal
 from sync.fleet.provisioning.tpm.proof import read_key
 from sync.outbox import Outbox
-from sync.registry.database.schema import identities
+from sync.registry.database.schema import certificates, identities
 from sync.registry.reports import status
 from sync.registry.watch.anomalies import Detector
 from sync.registry.watch.rules import load_rules
@@ -290,6 +291,33 @@ def test_a_broker_that_does_not_read_its_list_is_an_alarm_and_no_silence(site: S
     assert CliRunner().invoke(cli, ["fleet", "status", *site.db]).exit_code == 1
     guarded(site, reload(site), wall).step()
     assert "takes what is good" in site.ostiary("fleet", "status", *site.db)
+
+
+def started_anew(site: SiteWorld, after_s: float) -> Callable[[], None]:
+    """As systemd does it: a moment later, and beside the guard."""
+
+    def restart() -> None:
+        time.sleep(after_s)
+        site.stop("broker")
+        time.sleep(1.0)
+        site.start(claims=False)
+
+    return lambda: threading.Thread(target=restart).start()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0])
+def test_a_broker_that_is_started_anew_for_its_list_is_no_trouble(site: SiteWorld, after_s: float) -> None:
+    site.stop("claims")
+    unit = f"st-mary/old-{after_s:.0f}"
+    guard = guarded(site, started_anew(site, after_s), wall)
+    guard.step()
+    row = {"unit": unit, "tpm": "", "issued_ms": 1, "expires_ms": wall_ms() + 86_400_000, "revoked_ms": 1}
+    with guard.store.transaction() as db:
+        db.execute(sa.insert(certificates).values(serial=f"{int(after_s) + 77:x}", **row))
+    before = alarms(guard)
+    assert guard.step() == [unit]
+    assert guard.look() == ""
+    assert alarms(guard) == before
 
 
 def test_a_list_that_has_run_out_locks_everybody_out_and_is_noticed_and_mended(site: SiteWorld) -> None:

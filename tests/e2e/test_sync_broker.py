@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv5
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from sync.errors import SyncError
 from sync.events import unit_id
@@ -18,7 +22,7 @@ from sync.keys import FileSigner
 from sync.registry.ingest.worker import share_name, subscriptions
 from sync.transport.backoff import Backoff
 from sync.transport.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
-from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
+from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic
 from tests.sync.services import NOW, Mosquitto, free_port
 
 pytestmark = pytest.mark.e2e
@@ -223,6 +227,45 @@ def test_a_unit_that_is_away_leaves_nothing_in_the_broker_that_a_reload_damages(
     site.settle(2.0)
     assert site.broker.ended_by is None
     assert worker.connections == 1
+
+
+def keep_a_session(site: Site, name: str) -> None:
+    """As no client of ours does: subscribe, and go with a session that is to last for a week."""
+    client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5)
+    client.tls_set_context(tls_context(site.authority.issue(name, NOW)))
+    asked = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    asked.SessionExpiryInterval = 7 * 86_400
+    subscribed = threading.Event()
+    client.on_connect = lambda *_: client.subscribe(topic(unit_id(name), RECEIPTS), qos=1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect("127.0.0.1", site.broker.port, clean_start=False, properties=asked)
+    client.loop_start()
+    assert subscribed.wait(60)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_a_broker_that_is_started_anew_has_everybody_back_and_bears_sessions_that_others_keep(
+    site: Site,
+) -> None:
+    worker = site.link("worker-1", topic(ONE, RESULTS))
+    unit = site.link(ONE, topic(ONE, RECEIPTS))
+    took_s = []
+    for again in range(2, 5):
+        for name in ("st-mary/icu-2", "st-mary/icu-3"):
+            keep_a_session(site, name)
+        began = time.monotonic()
+        site.broker.restart()
+        site.until(lambda: (worker.connections, unit.connections) == (again, again), 60.0)  # noqa: B023
+        took_s.append(time.monotonic() - began)
+        heard = len(unit.inbox)
+        until = time.monotonic() + 60.0
+        while len(unit.inbox) == heard:  # once its subscription is there too
+            assert time.monotonic() < until
+            worker.publish(topic(ONE, RECEIPTS), b"back again")
+            site.settle(0.2)
+    print("away for", [f"{one:.2f} s" for one in took_s])
+    assert site.broker.ended_by is None
 
 
 def test_tls_before_1_3_is_refused(site: Site) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +18,10 @@ import torch
 
 from device.audio import AudioSettings, load_utterance
 from device.liveness.join_pictures import FEATURES, features
-from device.liveness.joins import LARGEST, JoinNetwork, shipped_network, speech_span
+from device.liveness.joins import LARGEST, JoinNetwork, JoinNetworks, shipped_network, speech_span
 from quantize.evaluate.figures.calibrate import Linear
 from quantize.evaluate.recordings.splicing import Source
+from research.joins.fit import write
 from research.joins.further import Folded, Taps, between, further
 from research.joins.judged import DOOR, USUAL, evidence, llrs, other_half
 from research.joins.spliced import VOICES, Example
@@ -75,7 +78,7 @@ def test_examples_follow_their_seed_leave_out_whom_nobody_wants_and_say_where_th
 
 
 def test_the_network_that_learns_hears_what_the_device_hears(reader: list[Reading]) -> None:
-    network = shipped_network()
+    network = shipped_network().members[0]
     net = Folded(network).eval()
     pictures = features(load_utterance(reader[4].path, AudioSettings()).wave())[:600]
     scaled = ((pictures - network.mean) / network.scale).clip(-LARGEST, LARGEST)
@@ -102,7 +105,7 @@ def test_a_network_goes_on_learning_and_keeps_its_form(
     reader: list[Reading], other_reader: list[Reading]
 ) -> None:
     some = drawn(corpus(reader, other_reader), 6, 48)
-    base = shipped_network()
+    base = shipped_network().members[0]
     taught = further(base, some, 3.0)
     assert isinstance(taught, JoinNetwork)
     assert np.array_equal(taught.mean, base.mean.astype(np.float16).astype(np.float32))
@@ -110,7 +113,7 @@ def test_a_network_goes_on_learning_and_keeps_its_form(
 
 
 def test_between_two_networks_lies_their_mean(reader: list[Reading], other_reader: list[Reading]) -> None:
-    base = shipped_network()
+    base = shipped_network().members[0]
     other = JoinNetwork(**{name: getattr(base, name) * np.float32(2.0) for name in base.__slots__})
     mean = between(base, other, 0.25)
     np.testing.assert_allclose(mean.mixes, base.mixes * 1.25, rtol=1e-3, atol=1e-6)
@@ -121,7 +124,7 @@ def test_nobody_is_judged_by_a_map_that_was_fitted_on_them(
 ) -> None:
     some = drawn(corpus(reader, other_reader), 8, 24)
     assert (other_half("anne"), other_half("carol")) == (False, True)
-    network = shipped_network()
+    network = shipped_network().members[0]
     sets = {
         kind: [replace(one, person=name) for one in some[first : first + 12]]
         for kind, name, first in ((USUAL, "anne", 0), (DOOR, "anne", 0), (VOICES, "carol", 12))
@@ -130,7 +133,7 @@ def test_nobody_is_judged_by_a_map_that_was_fitted_on_them(
     def offset_is_the_first_target(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> Linear:
         return Linear(np.ones(targets.shape[1]), 1_000.0 + targets[0, 0] + len(targets) + len(nontargets))
 
-    found = llrs(network, sets, offset_is_the_first_target)
+    found = llrs(JoinNetworks((network,)), sets, offset_is_the_first_target)
     for kind, fitted_on in ((USUAL, VOICES), (DOOR, VOICES), (VOICES, USUAL)):
         rows = {
             spliced: [
@@ -143,3 +146,23 @@ def test_nobody_is_judged_by_a_map_that_was_fitted_on_them(
         offset = 1_000.0 + rows[False][0][0] + 12
         own = [-evidence(network, one.pictures.astype(np.float32)).sum() for one in sets[kind]]
         np.testing.assert_allclose(found[kind], np.array(own) + offset, rtol=1e-6)
+
+
+def test_networks_are_written_as_they_were_weighed_and_read_again(
+    reader: list[Reading], other_reader: list[Reading], tmp_path: Path
+) -> None:
+    some = drawn(corpus(reader, other_reader), 9, 24)
+    members = shipped_network().members[:2]
+    (tmp_path / "weights.toml").write_text('version = "old"\n\n[joins]\nscale = 9.0\noffset = 9.0\n')
+    lines = {6: Linear(np.array([0.8, 0.1, 0.3, 0.2, 0.05, 2.0]), 0.3), 1: Linear(np.array([1.5]), -0.2)}
+    write(tmp_path, members, some, lambda one_go, _, prior: lines[one_go.shape[1]])
+    table = tomllib.loads((tmp_path / "weights.toml").read_text())
+    assert table["version"].startswith("liveness-")
+    assert table["joins"] == {"scale": 1.5, "offset": -0.2}
+    networks = JoinNetworks.from_bytes((tmp_path / "joins.npz").read_bytes())
+    for one in some[:10]:
+        pictures = one.pictures.astype(np.float32)
+        expected = [float(lines[6].llr(-evidence(member, pictures)[None])[0]) for member in members]
+        own = [member.of_pictures(pictures).score for member in networks.members]
+        np.testing.assert_allclose(own, expected, atol=0.03)
+        assert networks.of_pictures(pictures).score == pytest.approx(np.mean(expected), abs=0.03)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime as dt
+import functools
 import os
 import pwd
 import shutil
@@ -80,6 +82,13 @@ class Mosquitto:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def restart(self) -> None:
+        """As systemd does it: told to end, and started again."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self.start()
+
     def reload(self) -> None:
         """Have it read its configuration again."""
         assert self._process is not None
@@ -111,7 +120,8 @@ class Postgres:
             self._options = ["-c", "max_wal_size=64MB"]
         if self._user:
             shutil.chown(self.folder, self._user)
-        self._run("initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", "registry", "--no-sync")
+        made = _made_cluster(self._user)
+        subprocess.run(["cp", "-a", "--reflink=auto", made, self.folder / "data"], check=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -181,17 +191,37 @@ class Postgres:
         return subprocess.run(command, check=False).returncode
 
     def _run(self, tool: str, *arguments: str) -> None:
-        command = self.as_user([str(POSTGRES_BIN / tool), *arguments])
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        _run_as(self._user, [str(POSTGRES_BIN / tool), *arguments])
 
     def as_user(self, command: list[str]) -> list[str]:
-        if self._user is None:
-            return command
-        user = pwd.getpwnam(self._user)
-        prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        return [*prefix, *command]
+        return _as_user(self._user, command)
+
+
+@functools.cache
+def _made_cluster(user: str | None) -> Path:
+    """What initdb makes, once for all clusters of this process: a copy takes a tenth of the time."""
+    folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if user:
+        shutil.chown(folder, user)
+    made = folder / "data"
+    _run_as(
+        user, [str(POSTGRES_BIN / "initdb"), "-D", str(made), "-A", "trust", "-U", "registry", "--no-sync"]
+    )
+    return made
+
+
+def _run_as(user: str | None, command: list[str]) -> None:
+    done = subprocess.run(_as_user(user, command), capture_output=True, text=True, cwd="/", check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+
+
+def _as_user(user: str | None, command: list[str]) -> list[str]:
+    if user is None:
+        return command
+    found = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={found.pw_uid}", f"--regid={found.pw_gid}", "--clear-groups", *command]
 
 
 def wait_for_port(port: int, log: Path, seconds: float = PATIENCE_S) -> None:

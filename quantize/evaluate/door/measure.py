@@ -66,7 +66,8 @@ class Checks:
         parts += [] if self.second_words is None else [self.second_words.version]
         joins = b""
         if self.context is not None:
-            joins = b"".join(getattr(self.context.network, name).tobytes() for name in SHAPES)
+            members = self.context.network.members
+            joins = b"".join(getattr(one, name).tobytes() for one in members for name in SHAPES)
         return hashlib.sha256("\n".join(parts).encode() + norms + joins).hexdigest()[:16]
 
 

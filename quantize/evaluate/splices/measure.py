@@ -21,7 +21,7 @@ import numpy as np
 from device.access.policy import Thresholds
 from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.evidence.judge import SpoofCheck
-from device.liveness.joins import JoinNetwork, shipped_network
+from device.liveness.joins import JoinNetworks, shipped_network
 from device.liveness.weights import Weights, shipped
 from quantize.evaluate.checks.phrase import Rate, rate
 from quantize.evaluate.figures.calibrate import fits
@@ -248,7 +248,7 @@ def _person(
     wave: Wave,
     again: Callable[[], Wave],
     bars: _Bars,
-    network: JoinNetwork,
+    network: JoinNetworks,
     weights: Weights,
 ) -> _Heard:
     llr = weights.joins.llr(network(wave).score)
@@ -257,7 +257,7 @@ def _person(
     return _Heard(person, math.inf, llr, second_llr=weights.joins.llr(network(again()).score))
 
 
-def _hear(person: str, splice: Splice, live: SpoofCheck, network: JoinNetwork, weights: Weights) -> _Heard:
+def _hear(person: str, splice: Splice, live: SpoofCheck, network: JoinNetworks, weights: Weights) -> _Heard:
     wave = splice.wave
     long_enough = wave if len(wave) >= SAMPLE_RATE_HZ else np.resize(wave, SAMPLE_RATE_HZ)
     return _Heard(

@@ -180,6 +180,19 @@ PACKAGED = (
 )
 """Recorded people in Debian's packages, used when installed: (corpus, voice, folder, pattern, files at most).
 The largest ten of a voice are left out: they hold music, or many sentences."""
+_PACKAGES = {
+    "fr_CA_f_June": "asterisk-core-sounds-fr-g722",
+    "it_IT_m_Carlo": "asterisk-core-sounds-it-g722",
+    "ru_RU_f_IvrvoiceRU": "asterisk-core-sounds-ru-g722",
+    "fillets-cs": "fillets-ng-data-cs",
+    "fillets-nl": "fillets-ng-data-nl",
+}
+
+
+def absent(packaged: Sequence[tuple[str, str, str, str, int]] = PACKAGED) -> tuple[str, ...]:
+    """The Debian packages of those of `packaged` that are not installed here."""
+    gone = (voice for _, voice, folder, pattern, _ in packaged if not any(Path(folder).glob(pattern)))
+    return tuple(sorted({_PACKAGES.get(voice, "hedgewars-data") for voice in gone}))
 
 
 def prompts(packaged: Sequence[tuple[str, str, str, str, int]] = PACKAGED) -> Iterator[tuple[Path, Row]]:

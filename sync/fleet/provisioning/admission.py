@@ -26,7 +26,15 @@ from sync.fleet.exchange import card
 from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
-from sync.fleet.provisioning.places import Session, Shown, check_places, claim_of, proved_again, take
+from sync.fleet.provisioning.places import (
+    Session,
+    Shown,
+    check_places,
+    check_return,
+    claim_of,
+    proved_again,
+    take,
+)
 from sync.fleet.provisioning.recovery import recovering
 from sync.fleet.provisioning.refusals import Refusals, RefusedError, not_proved, used
 from sync.fleet.provisioning.tpm.ek_certificates import grade
@@ -41,6 +49,7 @@ from sync.fleet.provisioning.tpm.proof import (
 from sync.keys import FileSigner
 from sync.registry.database.schema import certificates, units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.fleet.wanted import keep_card
 
 SESSION_S = 180
@@ -133,8 +142,11 @@ class Admission:
         not revoked, for the very TLS key that the TPM certifies. 3. Neither unit nor TPM has a place here.
         4. It has not run out: the list names none that has, so nobody could tell one that was revoked.
         """
-        if not recovering(self.store):  # 1
-            raise RefusedError("unknown", "this site does not know the unit; the desk makes a claim for it")
+        with self.store.reading() as db:
+            if not recovering(db):  # 1, before a stranger's proofs cost anything
+                raise RefusedError(
+                    "unknown", "this site does not know the unit; the desk makes a claim for it"
+                )
         try:  # 2
             leaf = x509.load_der_x509_certificate(request.proof)
             leaf.verify_directly_issued_by(self.authority.certificate)
@@ -150,15 +162,11 @@ class Admission:
                 "expired",
                 f"the certificate of {unit} has run out, and this registry is new; make a claim for it",
             )
+        serial = f"{leaf.serial_number:x}"
         with self.store.reading() as db:
-            serial = f"{leaf.serial_number:x}"
-            ended = sa.select(certificates.c.revoked_ms).where(certificates.c.serial == serial)
-            if db.execute(ended).scalar() is not None:
-                raise RefusedError(
-                    "revoked", f"{unit} was revoked; the desk lets it in again, or replaces it"
-                )
+            check_return(db, unit, serial)  # 1, 2
             check_places(db, unit, shown.endorsement.digest())  # 3
-        return self._challenge(unit, shown)
+        return self._challenge(unit, shown, returns=serial)
 
     def _renew(self, request: Renew) -> Challenge:
         unit = unit_id(request.unit)
@@ -177,7 +185,7 @@ class Admission:
             unit, Shown(endorsement, attestation, (read_key(bytes(known.tls), "signing"),))
         )
 
-    def _challenge(self, unit: UnitId, shown: Shown, claim: str = "") -> Challenge:
+    def _challenge(self, unit: UnitId, shown: Shown, claim: str = "", returns: str = "") -> Challenge:
         secret, nonce = secrets.token_bytes(SECRET_BYTES), secrets.token_bytes(NONCE_BYTES)
         number = secrets.token_bytes(16)
         try:
@@ -186,7 +194,7 @@ class Admission:
             raise not_proved(unit, str(err)) from err
         now = self.now()
         until = now + dt.timedelta(seconds=SESSION_S)
-        session = Session(unit, shown, secret, nonce, until, claim)
+        session = Session(unit, shown, secret, nonce, until, claim, returns)
         with self._lock:
             for old in [key for key, held in self._sessions.items() if held.until < now]:
                 del self._sessions[old]
@@ -227,8 +235,11 @@ class Admission:
             if held.shown.graded is None:
                 proved_again(db, held, measured, now_ms)
             else:
+                if held.returns:  # as it is now: minutes have passed
+                    take_turn(db, Turn.RECOVERY)
+                    check_return(db, unit, held.returns)
                 if held.claim:
-                    claim = claim_of(db, held.claim, now)
+                    claim = claim_of(db, held.claim, now, keep=True)
                     door, parcel = claim.door, bytes(claim.parcel)
                 take(self.store, db, held, held.shown.graded, measured, now_ms)
                 if len(keys) > 2:

@@ -1,7 +1,7 @@
 """Takes revoked units off the broker within seconds, and checks that the broker refuses them.
 
 A list of revoked certificates is not enough: mosquitto keeps a connection that is open. So the guard writes
-the list, has the broker reload it, shows a certificate that only the new list names until it is refused, and
+the list, has the broker read it, shows a certificate that only the new list names until it is refused, and
 then throws the revoked units off by connecting under their names. A list that has run out would lock out
 everybody: it is made anew every day, and a good certificate is shown to the broker all the time.
 """
@@ -46,6 +46,7 @@ IN_EFFECT_WITHIN_S = 20.0
 KICKS_AT_ONCE = 4
 FRESH_FOR = dt.timedelta(days=1)
 _SHORT = dt.timedelta(hours=2)
+NOBODY_THERE = "no broker listens on this machine"
 
 
 @dataclass(slots=True)
@@ -109,9 +110,11 @@ class Guard:
                 ) from err
             self.reload()
             until = time.monotonic() + self.in_effect_within_s
-            while self._taken(files, "probe"):
+            # A broker that is being started anew takes nobody either: it has read the list once it listens.
+            while self._taken(files, "probe") or not self._listens():
                 if time.monotonic() > until:
-                    raise SyncError("the broker does not read its list of revoked certificates; reload it")
+                    unread = "the broker does not read its list of revoked certificates; restart it"
+                    raise SyncError(unread if self._listens() else NOBODY_THERE)
                 time.sleep(0.2)
 
     def _kick_all(self) -> list[str]:
@@ -139,14 +142,19 @@ class Guard:
 
     def look(self) -> str:
         """What is wrong with the broker as units see it; '' when nothing is."""
-        try:
-            socket.create_connection(("127.0.0.1", self.site.broker_port), timeout=5).close()
-        except OSError:
-            return "no broker listens on this machine"
+        if not self._listens():
+            return NOBODY_THERE
         with self._certified(WATCHER) as (files, _):
             if self._taken(files, WATCHER):
                 return ""
         return "the broker refuses good certificates: units cannot connect; look at its log, and at its list"
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.site.broker_port), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     def _note(self, now: dt.datetime, trouble: str) -> None:
         until = (self._made or now) + dt.timedelta(days=LIST_DAYS if self._made else 0)
@@ -188,10 +196,10 @@ class Guard:
 
 
 def reload_by_pid(path: Path) -> Callable[[], None]:
-    """Send SIGHUP to the process whose number is in `path`.
+    """Send SIGHUP to the process whose number is in `path`: for a broker that somebody runs by hand.
 
-    It does nothing where there is no such file, or where the broker is another user's: there systemd does it,
-    and the guard checks afterwards that the broker reads its list.
+    It does nothing where there is no such file, or where the broker is another user's: there systemd starts
+    it anew, for a reload can crash it (ADR 85). The guard checks afterwards that the broker reads its list.
     """
 
     def reload() -> None:

@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 
 from sync.events import UnitId
 from sync.fleet.provisioning.claims import identity_of, milliseconds
+from sync.fleet.provisioning.recovery import recovering
 from sync.fleet.provisioning.refusals import RefusedError, used
 from sync.fleet.provisioning.tpm.ek_certificates import Graded
 from sync.fleet.provisioning.tpm.proof import TpmKey
-from sync.registry.database.schema import claims, identities, in_service, units
+from sync.registry.database.schema import certificates, claims, identities, in_service, units
 from sync.registry.database.store import Store
 from sync.registry.verification import Alarm
 
@@ -41,15 +42,18 @@ class Session:
     nonce: bytes
     until: dt.datetime
     claim: str = ""
+    returns: str = ""
+    """Serial number (hex) of the certificate of before the registry was lost, where it came with one."""
 
     @property
     def tpm(self) -> str:
         return self.shown.endorsement.digest()
 
 
-def claim_of(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
-    """A claim that counts now. Raises RefusedError."""
-    row = db.execute(sa.select(claims).where(claims.c.digest == digest)).one_or_none()
+def claim_of(db: Connection, digest: str, now: dt.datetime, *, keep: bool = False) -> sa.Row[Any]:
+    """A claim that counts now, and with `keep` until the transaction ends. Raises RefusedError."""
+    query = sa.select(claims).where(claims.c.digest == digest)
+    row = db.execute(query.with_for_update() if keep else query).one_or_none()
     if row is None:
         raise RefusedError("foreign", "this site made no such claim; ask its desk for one")
     if row.withdrawn_ms is not None:
@@ -57,6 +61,15 @@ def claim_of(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
     if row.expires_ms <= milliseconds(now):
         raise RefusedError("expired", f"the claim for {row.unit} has expired; ask the desk for a new one")
     return row
+
+
+def check_return(db: Connection, unit: UnitId, serial: str) -> None:
+    """Raises RefusedError unless somebody has begun a recovery and this certificate is not revoked."""
+    if not recovering(db):
+        raise RefusedError("unknown", "this site does not know the unit; the desk makes a claim for it")
+    ended = sa.select(certificates.c.revoked_ms).where(certificates.c.serial == serial)
+    if db.execute(ended).scalar() is not None:
+        raise RefusedError("revoked", f"{unit} was revoked; the desk lets it in again, or replaces it")
 
 
 def check_places(db: Connection, unit: UnitId, tpm: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from cryptography import x509
+from sqlalchemy import Connection
 
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
@@ -23,6 +24,7 @@ from sync.plain_words import what_and_why
 from sync.registry.database.membership import retire
 from sync.registry.database.schema import certificates, units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.fleet import wanted
 
 MOST_NAMED = 5
@@ -39,6 +41,7 @@ def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
     serials, now_ms = _listed(site, now), milliseconds(now)
     fresh = 0
     with store.transaction() as db:
+        take_turn(db, Turn.RECOVERY)
         for serial in sorted(serials):
             here = certificates.c.serial == f"{serial:x}"
             revoked = sa.func.coalesce(certificates.c.revoked_ms, now_ms)
@@ -58,7 +61,8 @@ def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
         for name in names:
             retire(db, unit_id(name), now_ms)
         wanted.forget_told(db)
-    wanted.want(store, "all", "recovering", True, account, now_ms)
+        wanted.set_layer(db, "all", "recovering", "true", account, now_ms)
+    store.log_access(account, "want", 1, now_ms, "recovering of all")
     return fresh
 
 
@@ -76,14 +80,23 @@ def end(
     ended although they would erase somebody. Raises SyncError while any other unit would, and for names that
     no unit here has.
     """
-    with store.reading() as db:
-        here = set(db.execute(sa.select(units.c.unit).where(units.c.revoked_ms.is_(None))).scalars())
-    strange = sorted({*without, *anyway} - here)
-    if strange:
-        raise SyncError(f"this registry has no unit {', '.join(strange)} that is not revoked")
     if both := sorted({*without} & {*anyway}):
         raise SyncError(f"{', '.join(both)}: either go on asking a unit, or end it anyway")
-    waiting = {unit: why for unit, why in awaited(store).items() if unit not in {*without, *anyway}}
+    with store.transaction() as db:
+        take_turn(db, Turn.RECOVERY)  # no unit says whom it holds, and none comes back, between look and end
+        # Their rows are the lock: no unit's health comes in between.
+        here = sa.select(units.c.unit).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)
+        strange = sorted({*without, *anyway} - set(db.execute(here.with_for_update()).scalars()))
+        if strange:
+            raise SyncError(f"this registry has no unit {', '.join(strange)} that is not revoked")
+        _refuse({unit: why for unit, why in _awaited(db).items() if unit not in {*without, *anyway}})
+        wanted.end_recovery(db, frozenset(without), milliseconds(now))
+    store.log_access(account, "want", 1, milliseconds(now), _told(without, anyway))
+    return tuple(sorted(without))
+
+
+def _refuse(waiting: Mapping[UnitId, str]) -> None:
+    """Raises SyncError where units would erase somebody."""
     if waiting:
         told = [f"{unit} {why}" for unit, why in waiting.items()]
         more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
@@ -92,10 +105,6 @@ def end(
             "them out (--without UNIT), or end it there too (--anyway UNIT): who is not known here enrols "
             "again"
         )
-    with store.transaction() as db:
-        wanted.end_recovery(db, frozenset(without), milliseconds(now))
-    store.log_access(account, "want", 1, milliseconds(now), _told(without, anyway))
-    return tuple(sorted(without))
 
 
 def _told(without: Collection[UnitId], anyway: Collection[UnitId]) -> str:
@@ -113,9 +122,13 @@ def awaited(store: Store) -> dict[UnitId, str]:
     enrolled for it alone stay there, whatever the registry names.
     """
     with store.reading() as db:
-        wished, tags = wanted.wishes(db), wanted.tags_of_units(db)
-        told = {layer.scope for layer in wished.layers.get(wanted.TOLD, ())}
-        rows = db.execute(sa.select(units).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)).all()
+        return _awaited(db)
+
+
+def _awaited(db: Connection) -> dict[UnitId, str]:
+    wished, tags = wanted.wishes(db), wanted.tags_of_units(db)
+    told = {layer.scope for layer in wished.layers.get(wanted.TOLD, ())}
+    rows = db.execute(sa.select(units).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)).all()
     layers = wished.layers.get("recovering", ())
     found = {}
     for row in rows:
@@ -134,10 +147,9 @@ def awaited(store: Store) -> dict[UnitId, str]:
     return found
 
 
-def recovering(store: Store) -> bool:
+def recovering(db: Connection) -> bool:
     """Whether any unit is asked what it holds."""
-    with store.reading() as db:
-        return any(layer.value is True for layer in wanted.wishes(db).layers.get("recovering", ()))
+    return any(layer.value is True for layer in wanted.wishes(db).layers.get("recovering", ()))
 
 
 def _listed(site: Site, now: dt.datetime) -> frozenset[int]:

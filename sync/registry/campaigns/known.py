@@ -10,7 +10,7 @@ from sync.errors import SyncError
 from sync.registry.campaigns.warning import DAY_MS, watched_at
 from sync.registry.database.campaign_tables import campaigns, reports, watch_list
 from sync.registry.database.store import Store
-from sync.registry.database.transactions import insert
+from sync.registry.database.transactions import Turn, insert, take_turn
 from sync.threats.prints import MODEL
 
 MOST_REASON = 200
@@ -97,6 +97,7 @@ def watch(store: Store, campaign: int, reason: str, days: int, account: str, now
     if not 1 <= days <= MOST_DAYS:
         raise SyncError(f"the watch list has an end: 1 to {MOST_DAYS} days from now")
     with store.transaction() as db:
+        take_turn(db, Turn.CAMPAIGNS)  # it is not dropped between this look and the line
         mine = campaigns.c.id == campaign
         row = db.execute(sa.select(campaigns.c.state, campaigns.c.model).where(mine)).one_or_none()
         if row is None:
@@ -126,6 +127,7 @@ def end_watch(store: Store, line: int, account: str, now_ms: int) -> None:
 def set_aside(store: Store, campaign: int, reason: str, account: str, now_ms: int) -> None:
     """A person says that these attempts were no attack: nobody is warned of them any more."""
     with store.transaction() as db:
+        take_turn(db, Turn.CAMPAIGNS)
         mine = campaigns.c.id == campaign
         if db.execute(sa.update(campaigns).where(mine).values(state="set_aside")).rowcount != 1:
             raise SyncError(f"there is no campaign {campaign}; `ostiary registry campaigns` lists them")

@@ -27,6 +27,8 @@ class Turn(IntEnum):
     CAMPAIGNS = 7216359
     VISITS = 7216360
     DOCUMENTS = 7216361
+    RECOVERY = 7216362
+    CLAIMS = 7216363
 
 
 def take_turn(db: Connection, turn: Turn) -> None:

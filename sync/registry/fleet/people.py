@@ -16,6 +16,7 @@ from sync.orders.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Ro
 from sync.registry.database.fleet_tables import cards, enrolments, envelopes, holdings, parts, passes
 from sync.registry.database.schema import units
 from sync.registry.database.store import Store
+from sync.registry.database.transactions import Turn, take_turn
 from sync.registry.fleet.wanted import (
     TOLD,
     Wishes,
@@ -124,7 +125,10 @@ def reached(health: str | None) -> int:
 def heard(store: Store, statement: Statement, now_ms: int) -> int:
     """Keep what a unit states; returns how many items were new. What it may not state changes nothing."""
     news = 0
+    held = [item for item in statement.items if isinstance(item, Holding)]
     with store.transaction() as db:
+        if held:
+            take_turn(db, Turn.RECOVERY)  # the end of a recovery comes before this, or reads it
         fleet = Fleet.read(db) if any(isinstance(item, Sealed) for item in statement.items) else None
         for item in statement.items:
             if isinstance(item, Enrolled):
@@ -135,7 +139,6 @@ def heard(store: Store, statement: Statement, now_ms: int) -> int:
                 news += _sealed(db, fleet, statement.unit, item)
             elif isinstance(item, Receipt):
                 news += _receipt(db, statement.unit, item, now_ms)
-        held = [item for item in statement.items if isinstance(item, Holding)]
         if held:
             news += _told(db, statement.unit, held, now_ms)
     return news

@@ -15,7 +15,7 @@ from sync.errors import SyncError
 from sync.registry.database.fleet_tables import documents, rollouts
 from sync.registry.database.schema import events, units
 from sync.registry.database.store import Store
-from sync.registry.database.transactions import insert
+from sync.registry.database.transactions import Turn, insert, take_turn
 from sync.registry.fleet.wanted import scope_of, scopes_of, set_layer, tags_of_units
 from sync.registry.verification import Alarm
 from sync.vocabulary import DECISIONS
@@ -60,6 +60,7 @@ def start(
     if not percents or list(percents) != sorted(set(percents)) or not 0 < percents[0] <= percents[-1] == 100:
         raise SyncError("the stages are rising per cents that end with 100, such as 10,50,100")
     with store.transaction() as db:
+        take_turn(db, Turn.DOCUMENTS)
         if db.execute(sa.select(rollouts.c.id).where(rollouts.c.state.in_(RUNNING))).first() is not None:
             raise SyncError("a roll-out has not ended; `ostiary fleet roll-out --stop` ends it")
         if not _members(db, scope, canary, 0, percents):
@@ -102,7 +103,8 @@ def rolling(db: Connection) -> Rolling:
 def assess(db: Connection, now_ms: int) -> list[Alarm]:
     """Halt, go on to the next stage, or wait. Returns what somebody has to be told."""
     alarms: list[Alarm] = []
-    for row in db.execute(sa.select(rollouts).where(rollouts.c.state == "running")).all():
+    # Its row is the lock: one that somebody stops now does not go on, and is not wanted by all.
+    for row in db.execute(sa.select(rollouts).where(rollouts.c.state == "running").with_for_update()).all():
         members = _of(db, row, row.stage)
         standing = {m: _standing(db, m, json.loads(row.bundle)) for m in members}
         back = sorted(unit for unit, word in standing.items() if word == "back")

@@ -54,9 +54,9 @@ def approve(store: Store, number: int, *, account: str, now_ms: int) -> tuple[Un
     Raises SyncError for a request that is not open, or was made by the same account.
     """
     with store.transaction() as db:
-        row = db.execute(
-            sa.select(requests).where(requests.c.id == number, requests.c.approved_ms.is_(None))
-        ).one_or_none()
+        # The request's row is the lock: of two who approve it at once, one closes the log.
+        waiting = sa.select(requests).where(requests.c.id == number, requests.c.approved_ms.is_(None))
+        row = db.execute(waiting.with_for_update()).one_or_none()
         if row is None:
             raise SyncError(f"there is no open request {number}; `ostiary registry requests` lists them")
         if row.account == account:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from sync.cose import peek1
 from sync.errors import SyncError
@@ -215,23 +216,31 @@ def _drop_partitions(
             sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass")
         ).scalars()
         old = [name for name in found if int(name.rpartition("_")[2]) < month]
-        kept = sa.select(sa.func.count()).select_from(
-            sa.outerjoin(events, retained, events.c.unit == retained.c.unit)
-        )
-        kept = kept.where(events.c.month < month, events.c.sequence > sa.func.coalesce(retained.c.size, 0))
-        whole = bool(old) and not db.execute(kept).scalar_one()
+        whole = bool(old) and not _kept(db, month)
     if not old:
         return
+    if whole:
+        with store.transaction() as db:
+            # Readers may hold a month for long; ingest must not queue behind us for them.
+            db.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WITHIN_MS}"))
+            for name in old:
+                db.execute(sa.text(f"LOCK TABLE {name}"))
+            whole = not _kept(db, month)  # nothing came into it since the look
+            for name in old if whole else ():
+                db.execute(sa.text(f"DROP TABLE {name}"))
+        store.forget_partitions()
     if not whole:
         for unit in names:
             _sweep(store, unit, rows=True, progress=progress, batch_rows=batch_rows)
-        return
-    with store.transaction() as db:
-        # Readers may hold a month for long; ingest must not queue behind us for them.
-        db.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WITHIN_MS}"))
-        for name in old:
-            db.execute(sa.text(f"DROP TABLE {name}"))
-    store.forget_partitions()
+
+
+def _kept(db: Connection, month: int) -> int:
+    """How many events of before `month` no cut covers."""
+    found = sa.select(sa.func.count()).select_from(
+        sa.outerjoin(events, retained, events.c.unit == retained.c.unit)
+    )
+    after_cut = events.c.sequence > sa.func.coalesce(retained.c.size, 0)
+    return int(db.execute(found.where(events.c.month < month, after_cut)).scalar_one())
 
 
 def _alarm(store: Store, month: int, refused: dict[UnitId, str], now_ms: int) -> None:

@@ -334,8 +334,8 @@ def test_only_what_the_rule_asks_for_is_weighed_and_a_sick_model_is_a_fault_ever
 
 
 @pytest.mark.parametrize(
-    ("llr", "passes"), [({"reuse_llr": 0.5}, True), ({"reuse_llr": 0.49}, False), ({"joins_llr": -2.5}, True),
-                        ({"joins_llr": -2.51}, False), ({"consistency_llr": -50.0}, True)],
+    ("llr", "passes"), [({"reuse_llr": 0.5}, True), ({"reuse_llr": 0.49}, False), ({"joins_llr": -2.2}, True),
+                        ({"joins_llr": -2.21}, False), ({"consistency_llr": -50.0}, True)],
 )  # fmt: skip
 def test_evidence_beside_the_network_passes_at_its_threshold_and_is_recorded_where_none_is_set(
     llr: dict[str, float], passes: bool

@@ -12,7 +12,15 @@ from device.access.policy import Thresholds
 from device.audio import AudioSettings, load_utterance
 from device.liveness.context import ContextChecks
 from device.liveness.join_pictures import FEATURES, features, repeats
-from device.liveness.joins import FRAME_S, REPEAT_FROM, JoinNetwork, shipped_network
+from device.liveness.joins import (
+    FRAME_S,
+    MOST_NETWORKS,
+    REPEAT_FROM,
+    SHAPES,
+    JoinNetwork,
+    JoinNetworks,
+    shipped_network,
+)
 from device.liveness.weights import shipped
 from quantize.evaluate.recordings.splicing import ENERGY, Source, draw
 from tests.speech import Reading
@@ -77,15 +85,41 @@ def test_every_attempt_gets_evidence_for_joins(reader: list[Reading]) -> None:
     assert list(found.scores()) == ["reuse_llr", "consistency_llr", "joins_llr"]
 
 
-def test_a_network_of_another_shape_or_of_no_numbers_is_refused() -> None:
-    network = shipped_network()
+def test_what_the_networks_say_is_averaged(reader: list[Reading]) -> None:
+    networks, speech = shipped_network(), wave(reader[4])
+    assert len(networks.members) > 1
+    each = [member(speech) for member in networks.members]
+    together = networks(speech)
+    assert together.score == pytest.approx(np.mean([one.score for one in each]), abs=1e-5)
+    np.testing.assert_allclose(together.frames, np.mean([one.frames for one in each], axis=0), atol=1e-4)
+    assert len({round(one.score, 3) for one in each}) == len(each)
+
+
+def test_networks_of_another_shape_of_no_numbers_none_or_too_many_are_refused() -> None:
+    network = shipped_network().members[0]
     with pytest.raises(ValueError, match="not \\(64,\\) finite numbers"):
         replace(network, frame=np.full(64, np.nan, np.float32))
     with pytest.raises(ValueError, match="finite numbers"):
         replace(network, first=network.first[1:])
-    for data in (b"", b"no archive", _archive(last=np.zeros(3))):
-        with pytest.raises(ValueError, match="network for joins"):
-            JoinNetwork.from_bytes(data)
+    parts = {name: getattr(network, name) for name in SHAPES}
+    short = {name: np.stack([part] * 2) for name, part in parts.items()}
+    short["last"] = short["last"][:1]
+    for data in (
+        b"",
+        b"no archive",
+        _archive(last=np.zeros(3)),
+        _archive(**parts),
+        _archive(**short),
+        _archive(**dict.fromkeys(parts, np.float32(1.0))),
+        *(_archive(**{name: np.zeros((count, 1)) for name in parts}) for count in (0, 1)),
+        _archive(**{name: np.stack([part] * (MOST_NETWORKS + 1)) for name, part in parts.items()}),
+    ):
+        with pytest.raises(ValueError, match=r"networks? for joins"):
+            JoinNetworks.from_bytes(data)
+    two = JoinNetworks.from_bytes(_archive(**{name: np.stack([part] * 2) for name, part in parts.items()}))
+    assert len(two.members) == 2
+    with pytest.raises(ValueError, match="network for joins"):
+        JoinNetwork.from_bytes(_archive(last=np.zeros(3)))
 
 
 def _archive(**parts: np.ndarray) -> bytes:

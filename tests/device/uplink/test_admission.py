@@ -309,6 +309,12 @@ def after_the_loss(desk: Desk, folder: Path) -> Desk:
     return made
 
 
+def asked(desk: Desk) -> bool:
+    """Whether any unit is asked what it holds."""
+    with desk.admission.store.reading() as db:
+        return recovery.recovering(db)
+
+
 def certificate_of(place: Place) -> bytes:
     return x509.load_pem_x509_certificates(place.certificates)[0].public_bytes(Encoding.DER)
 
@@ -342,6 +348,32 @@ def test_a_new_registry_knows_a_unit_again_by_its_certificate_and_its_tpm_and_no
     new.store.close()
 
 
+@pytest.mark.parametrize("what", ["ended", "revoked"])
+def test_a_unit_that_comes_back_is_judged_by_what_counts_when_its_tpm_has_answered(
+    desk: Desk, boxes: tuple[Box, Box], tmp_path: Path, what: str
+) -> None:
+    box, claim = boxes[0], desk.claim()
+    shown = certificate_of(box.redeem(desk, claim))
+    new = after_the_loss(desk, tmp_path)
+    wanted.want(new.store, "all", "recovering", True, "desk", 1)
+    challenge = new.admission.begin(replace(box.begin(claim), proof=shown))
+    if what == "ended":
+        assert recovery.end(new.store, "desk", new.now) == ()
+    else:
+        with new.store.transaction() as db:
+            row = {
+                "serial": f"{x509.load_der_x509_certificate(shown).serial_number:x}",
+                "unit": ICU,
+                "tpm": "",
+            }
+            db.execute(sa.insert(certificates).values(**row, issued_ms=1, expires_ms=2, revoked_ms=1))
+    assert refused(lambda: new.admission.finish(box.finish(challenge))) == (
+        "unknown" if what == "ended" else "revoked"
+    )
+    assert remembered.admitted(new.store) == []
+    new.store.close()
+
+
 def test_what_the_brokers_list_names_stays_revoked_whatever_the_database_remembers(
     desk: Desk, boxes: tuple[Box, Box], tmp_path: Path
 ) -> None:
@@ -355,7 +387,7 @@ def test_what_the_brokers_list_names_stays_revoked_whatever_the_database_remembe
     site.revoked.write_bytes(desk.authority.revocation_list((serial,), 1, desk.now))
     # The backup of yesterday knows the unit, and does not know that it was stolen.
     assert recovery.begin(site, desk.store, "desk", desk.now) == 0
-    assert recovery.recovering(desk.store)
+    assert asked(desk)
     assert refused(lambda: box.redeem(desk, claim)) == "withdrawn"
     assert refused(lambda: desk.admission.renew(Renew(ICU, box.tpm))) == "revoked"
     # A new one knows neither.
@@ -363,7 +395,7 @@ def test_what_the_brokers_list_names_stays_revoked_whatever_the_database_remembe
     assert recovery.begin(site, new.store, "desk", desk.now) == 1
     assert refused(lambda: new.admission.begin(replace(box.begin(claim), proof=shown))) == "revoked"
     recovery.end(new.store, "desk", desk.now)
-    assert not recovery.recovering(new.store)
+    assert not asked(new)
     site.revoked.write_bytes(
         Authority.make_site(tmp_path / "o", tmp_path / "p", "st-mary", desk.now).revocation_list(
             (), 1, desk.now

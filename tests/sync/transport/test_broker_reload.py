@@ -57,3 +57,12 @@ def test_a_damaged_number_is_said(tmp_path: Path) -> None:
     pid.write_text("no number")
     with pytest.raises(SyncError, match="cannot be told"):
         reload_by_pid(pid)()
+
+
+def test_in_service_the_broker_is_started_anew_and_nobody_reloads_it() -> None:
+    """A reload can crash mosquitto 2.0.11 (ADR 85); Debian's logrotate asks for one."""
+    unit = Path("systemd/ostiary-broker-reload.service").read_text()
+    assert "ExecStart=/usr/bin/systemctl try-restart mosquitto.service" in unit
+    assert "HUP" not in unit
+    guide = Path("docs/operator/provisioning.md").read_text()
+    assert "ExecReload=\nExecReload=/bin/true\n" in guide

@@ -172,15 +172,15 @@ def test_a_doubt_about_joins_is_told_as_one_whether_or_not_the_door_opened() -> 
     stepping = replace(RULES.risks["drugs"].thresholds, step_up_margin_llr=2.0)
     risks = {name: replace(risk, thresholds=stepping) for name, risk in RULES.risks.items()}
     for llr, told in (
-        (-1.0, "(passed, -2.5 needed; in doubt below +0.5, once)"),
-        (0.5, "(passed, -2.5 needed)"),
-        (-2.6, "(failed, -2.5 needed)"),
+        (-1.0, "(passed, -2.2 needed; in doubt below +0.5, once)"),
+        (0.5, "(passed, -2.2 needed)"),
+        (-2.6, "(failed, -2.2 needed)"),
     ):
         event = replace(EVENT, more_scores=(("joins_llr", llr),))
         assert f"joins {llr:+.1f} {told}" in explain(event, replace(RULES, risks=risks))
     found = {name: replace(risk, factors=risk.factors - {Factor.CLAIM}) for name, risk in risks.items()}
     event = replace(EVENT, more_scores=(("joins_llr", -1.0),))
-    assert "joins -1.0 (passed, -2.5 needed)" in explain(event, replace(RULES, risks=found))
+    assert "joins -1.0 (passed, -2.2 needed)" in explain(event, replace(RULES, risks=found))
 
 
 def test_an_operating_point_is_named_instead_of_a_number() -> None:

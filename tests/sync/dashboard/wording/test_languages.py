@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import string
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ def dates() -> set[str]:
     return {form for form in forms if "%-d" in form and ("%b" in form or "%B" in form)}
 
 
-def wanted() -> set[str]:
+@cache
+def wanted() -> frozenset[str]:
     """Every text that a page may show in another language."""
     found = {message for file in PAGES for message in messages(file.read_text("utf-8"))}
     found |= {label for _, items in NAV for _, label, _ in items} | {heading for heading, _ in NAV}
@@ -82,9 +84,9 @@ def wanted() -> set[str]:
     for number in range(12):
         moment = dt.datetime(2026, number + 1, 1, tzinfo=dt.UTC)
         found |= {f"{moment:%b}", f"{moment:%B}", f"{dt.datetime(2026, 1, 1 + number, tzinfo=dt.UTC):%A}"}
-    return {
+    return frozenset(
         text for text in found if any(c.isalpha() for c in string.Formatter().vformat(text, _Blank(), {}))
-    }
+    )
 
 
 AT_THE_COMMAND_LINE = {

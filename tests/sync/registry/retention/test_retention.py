@@ -125,6 +125,31 @@ def test_a_record_by_another_key_of_another_unit_or_of_other_events_excuses_noth
         assert report.findings
 
 
+@pytest.mark.parametrize("registry", ["postgresql"], indirect=True)
+def test_an_event_that_comes_into_an_old_month_at_the_last_moment_does_not_go_with_it(
+    registry: Registry,
+) -> None:
+    filled(registry, "late/unit")
+    left = [True]
+
+    def looked(*told: object) -> None:
+        if left and str(told[2]).startswith("SET LOCAL lock_timeout"):
+            left.pop()
+            with registry.store.transaction() as db:
+                row = db.execute(sa.select(events).where(events.c.sequence == 1)).one()
+                db.execute(sa.insert(events).values({**row._mapping, "unit": "late/other"}))
+
+    sa.event.listen(registry.store.engine, "before_cursor_execute", looked)
+    forget(registry)
+    sa.event.remove(registry.store.engine, "before_cursor_execute", looked)
+    assert not left
+    with registry.store.reading() as db:
+        found = db.execute(sa.select(events.c.unit, events.c.sequence).order_by(events.c.sequence)).all()
+    assert [tuple(row) for row in found if row.sequence < 9] == [("late/other", 1)], (
+        "the rest went one by one"
+    )
+
+
 def test_the_present_month_and_those_to_come_are_refused(registry: Registry) -> None:
     (unit,) = filled(registry, "st-mary/icu-2")
     for month in (202612, 202701, 999912):
