@@ -52,7 +52,7 @@ COSTS: Mapping[str, str] = MappingProxyType(
     {
         "standard": "about 1 right person in 7 says a second phrase",
         "drugs": "about 1 right person in 6 says a second phrase",
-        "max": "about 2 right people in 5 say a second phrase, and 1 in 6 is not in after two",
+        "max": "about 2 right people in 5 say a second phrase, and 1 in 7 is not in after two",
     }
 )
 """Measured on read speech in quiet: docs/evaluation/attempts.md has the counts."""
