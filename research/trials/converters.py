@@ -8,7 +8,8 @@ of each system; what is printed is how many pass the live check at its default t
 guard. FFmpeg and SoX, where they are installed, bring the codecs.
 
 `--people` counts instead how many people, one recording each and on whom no weights were fitted, the guard
-calls narrow: as recorded and in the conditions of `research.fits.made_band`. That needs no converter.
+calls narrow: as recorded, in the conditions of `research.fits.made_band`, under steady noise, and in noise
+behind a mask or far away. That needs no converter.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from device.evidence import conditioned
 from device.liveness.condition import Blindness, Conditions, blindness
 from device.settings import models_dir
 from quantize.evaluate.checks.opened import open_spoof
-from quantize.evaluate.door.heard import heard
+from quantize.evaluate.door.heard import Condition, heard
 from quantize.evaluate.door.measure import wav
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import noises, read_manifest
@@ -43,6 +44,13 @@ from research.trials.disturbances import stage_of
 Convert = Callable[[Floats], Floats]
 
 RATES_HZ = (8_000, 8_400, 8_800, 9_000, 9_600, 10_000, 11_025, 12_000)
+STEADY_DB = (-60.0, -50.0, -40.0, -30.0, -20.0)
+BURIED = (
+    Condition("mask, noise 20 dB", "noise", 20.0, mask=True),
+    Condition("2 m, lively room, noise 20 dB", "noise", 20.0, "far"),
+    Condition("noise 15 dB", "noise", 15.0),
+)
+HIDDEN_DB = (-60.0, -50.0, -40.0, -30.0)
 CODECS: dict[str, tuple[str, ...]] = {
     "MP3 8 kHz 8 kbit/s": ("mp3", "-ar", "8000", "-b:a", "8k"),
     "MP3 8 kHz 16 kbit/s": ("mp3", "-ar", "8000", "-b:a", "16k"),
@@ -108,11 +116,19 @@ def ways() -> Iterator[tuple[str, Convert]]:
         yield f"nearest {rate_hz} Hz", partial(by_nearest, rate_hz=rate_hz)
         yield f"cubic {rate_hz} Hz", partial(by_kernel, rate_hz=rate_hz, kernel=cubic)
         yield f"Lanczos 2 {rate_hz} Hz", partial(by_kernel, rate_hz=rate_hz, kernel=lanczos)
+    for db in HIDDEN_DB:
+        yield f"noise of {db:.0f} dB added", partial(hidden, convert=lambda wave: wave, db=db)
+        for rate_hz in (8_000, 9_600, 11_025):
+            best = partial(by_soxr, quality="HQ", rate_hz=rate_hz)
+            yield f"soxr HQ {rate_hz} Hz, noise of {db:.0f} dB added", partial(hidden, convert=best, db=db)
+        cheap = partial(by_kernel, rate_hz=9_600, kernel=lanczos)
+        yield f"Lanczos 2 9600 Hz, noise of {db:.0f} dB added", partial(hidden, convert=cheap, db=db)
     if shutil.which("ffmpeg"):
         for name, told in CODECS.items():
             yield name, partial(by_codec, told=told)
-        for db in (-60.0, -50.0, -40.0):
-            yield f"AAC 11 kHz, noise of {db:.0f} dB added", partial(hidden, told=CODECS["AAC 11 kHz"], db=db)
+        for db in HIDDEN_DB:
+            aac = partial(by_codec, told=CODECS["AAC 11 kHz"])
+            yield f"AAC 11 kHz, noise of {db:.0f} dB added", partial(hidden, convert=aac, db=db)
         for name, told_swr in SWR.items():
             for rate_hz in (8_000, 9_000):
                 yield f"{name} {rate_hz} Hz", partial(by_swr, rate_hz=rate_hz, options=told_swr)
@@ -168,9 +184,9 @@ def by_codec(wave: Floats, told: tuple[str, ...]) -> Floats:
         return opened(coded, folder)
 
 
-def hidden(wave: Floats, told: tuple[str, ...], db: float) -> Floats:
-    """What a coder cut, filled with steady noise so far below the speech."""
-    coded = by_codec(wave, told)
+def hidden(wave: Floats, convert: Convert, db: float) -> Floats:
+    """What a coder or converter cut, filled with steady noise so far below the speech."""
+    coded = convert(wave)
     noise = np.random.default_rng(len(wave)).normal(size=len(coded))
     return coded + noise * 10 ** (db / 20) * coded.std()
 
@@ -247,14 +263,19 @@ def people(data: Path, out: Path) -> None:
             condition = CONDITIONS[int(at)]
             placed = heard(wave.astype(np.float32), one.path, one.speaker, condition, around)
             sounds.append((condition.name, np.asarray(placed, np.float64)))
+        db = float(dice.choice(STEADY_DB))
+        sounds.append((f"steady noise of {db:.0f} dB", hidden(wave, lambda as_it_is: as_it_is, db)))
+        buried = BURIED[int(dice.integers(len(BURIED)))]
+        placed = heard(wave.astype(np.float32), one.path, one.speaker, buried, around)
+        sounds.append((buried.name, np.asarray(placed, np.float64)))
         for name, played in sounds:
             try:
                 quality = load_utterance(wav(played.astype(np.float32))).quality
             except DeviceError:
                 continue
             told.setdefault(name, []).append(int(quality.bandwidth_hz < Conditions().min_bandwidth_hz))
-    rows = {name: {"narrow": sum(each), "of": len(each)} for name, each in told.items()}
-    out.write_text(json.dumps(rows, indent=1))
+        rows = {name: {"narrow": sum(each), "of": len(each)} for name, each in told.items()}
+        out.write_text(json.dumps(rows, indent=1))
     print(json.dumps(rows, indent=1))
 
 

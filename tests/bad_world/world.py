@@ -184,6 +184,7 @@ class Unit:
 
     def _json(self, *arguments: object) -> list[dict[str, Any]]:
         told = self.does(*arguments).said
+        assert "[" in told, told
         found: list[dict[str, Any]] = json.loads(told[told.index("[") :])
         return found
 
