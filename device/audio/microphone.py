@@ -82,16 +82,16 @@ class Microphone:
             convert = _converter(rate_hz)
             waiting: Samples = np.zeros(0, np.int16)
             carried = 0  # lost, but not yet told: a driver's block may be shorter than a frame
-            patience_s = self._settings.start_s
+            patience_s, silent = self._settings.start_s, "opened, but gave no sound for"
             while not stop.is_set():
                 taken = _taken(pump.queue, stop, patience_s)
-                patience_s = self._settings.stall_s
                 if taken is None:
                     if stop.is_set():
                         return
                     raise AudioDeviceLostError(
-                        pump.why or "the microphone fell silent; check its plug and cable"
+                        pump.why or f"the microphone {silent} {patience_s:g} s; check its plug and cable"
                     )
+                patience_s, silent = self._settings.stall_s, "fell silent for"
                 for trouble in pump.troubles():
                     self._on_trouble(trouble)
                 heard, missed = taken

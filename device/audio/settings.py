@@ -87,8 +87,9 @@ class MicrophoneSettings:
     latency_s: float = _limited(0.06, 0.01, 1.0)
     start_s: float = _limited(5.0, 0.5, 60.0)
     """A device may take this long to give its first sample ..."""
-    stall_s: float = _limited(1.0, 0.2, 30.0)
-    """... and after that, no sample for this long means it is gone."""
+    stall_s: float = _limited(2.0, 0.2, 30.0)
+    """... and after that, no sample for this long means it is gone. A sound server that gets no processor
+    time for a second is not; a device that is unplugged is told of at once."""
 
 
 @dataclass(frozen=True, slots=True)

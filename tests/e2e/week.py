@@ -204,7 +204,7 @@ class Week:
             if turn % 12 == 0:
                 self._let(self.alone, visit)
             elif turn % 2:
-                self._let(self.alone, Visit("4714", Answer()))  # out of her hours: refused unheard
+                self._let(self.alone, Visit("4714", Answer()))  # a badge for which nobody speaks
             self._look(at_s)
             if turn % 50 == 0:
                 look = self.series

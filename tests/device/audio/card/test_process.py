@@ -27,6 +27,7 @@ IMPATIENT = MicrophoneSettings(start_s=1.0, stall_s=0.5)
 """For devices that never answer; on a busy machine, one that does may take its time."""
 PATIENT = MicrophoneSettings(start_s=60.0, stall_s=30.0)
 SOON_SILENT = MicrophoneSettings(start_s=60.0, stall_s=0.5)
+AS_A_DOOR = MicrophoneSettings(start_s=60.0)
 HEAD = """
 import json, os, struct, sys, time
 def tell(kind, body):
@@ -66,7 +67,21 @@ def test_a_device_lost_while_it_is_opened_ends_in_an_error_and_not_in_a_hang(car
 
 def test_a_driver_that_stalls_is_a_lost_device(card: Card) -> None:
     text = "opened()\nfor _ in range(20): tell(b's', bytes(1 + 640))\ntime.sleep(3600)\n"
-    assert "fell silent" in lost(Microphone(SOON_SILENT, start=card(text)))
+    assert "the microphone fell silent for 0.5 s" in lost(Microphone(SOON_SILENT, start=card(text)))
+
+
+def test_a_device_that_opens_and_gives_nothing_is_told_from_one_that_falls_silent(card: Card) -> None:
+    said = lost(Microphone(IMPATIENT, start=card("opened()\ntime.sleep(3600)\n")))
+    assert "the microphone opened, but gave no sound for 1 s" in said
+
+
+def test_a_sound_server_that_stands_still_for_a_second_is_no_lost_device(card: Card) -> None:
+    """As one did that got no processor time: by the settings that a door has."""
+    blocks = "for _ in range(20): tell(b's', bytes(1 + 640))\n"
+    said = lost(
+        Microphone(AS_A_DOOR, start=card(f"opened()\n{blocks}time.sleep(1.2)\n{blocks}os._exit(3)\n"))
+    )
+    assert "exit code 3" in said
 
 
 @pytest.mark.parametrize(
