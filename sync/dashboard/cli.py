@@ -178,8 +178,11 @@ def doors_command(database: str, file: Path) -> None:
     """
     found = places.read(file)
     store, account = _open(database), _console()
-    with store.reading() as db:
+    with store.transaction() as db:
         less = approvals.lowered(places.load(db), found)
+        if not less:
+            places.replace_in(db, found)
+            journals.append(db, account, "doors", file.name, wall_ms(), rows=len(found))
     if less:
         about = {"doors": less, "places": [dataclasses.asdict(place) for place in found]}
         number = approvals.ask(store, approvals.THRESHOLDS, about, file.name, account, wall_ms())
@@ -188,8 +191,6 @@ def doors_command(database: str, file: Path) -> None:
             "for a second person on the page"
         )
         raise click.exceptions.Exit(1)
-    places.replace(store, found)
-    journals.record(store, _console(), "doors", file.name, wall_ms(), rows=len(found))
     click.echo(f"{len(found)} doors have names now")
 
 
@@ -206,8 +207,10 @@ def names_command(database: str, file: Path, names_key: Path) -> None:
     """
     found = read_csv(file)
     store = _open(database)
-    changed = NameBook.open(store, names_key).keep(found, wall_ms())
-    journals.record(store, _console(), "names", file.name, wall_ms(), rows=changed)
+    book = NameBook.open(store, names_key)
+    with store.transaction() as db:
+        changed = book.keep_in(db, found, wall_ms())
+        journals.append(db, _console(), "names", file.name, wall_ms(), rows=changed)
     click.echo(f"{changed} of {len(found)} names are new")
 
 
@@ -223,8 +226,9 @@ def calibration_command(database: str, file: Path) -> None:
     """
     shapes, source = calibration.read_report(file)
     store = _open(database)
-    calibration.keep(store, shapes, source, wall_ms())
-    journals.record(store, _console(), "calibration", source, wall_ms(), rows=len(shapes))
+    with store.transaction() as db:
+        calibration.keep_in(db, shapes, source, wall_ms())
+        journals.append(db, _console(), "calibration", source, wall_ms(), rows=len(shapes))
     click.echo(f"{len(shapes)} checks are compared with {source}")
 
 

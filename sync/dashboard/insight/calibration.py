@@ -21,7 +21,6 @@ from sync.dashboard.schema import calibrations
 from sync.errors import MALFORMED
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
-from sync.registry.database.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
 SCALE = 100_000
@@ -54,15 +53,14 @@ def read_report(path: Path) -> tuple[Shapes, str]:
     return found, source
 
 
-def keep(store: Store, shapes: Shapes, source: str, now_ms: int) -> None:
+def keep_in(db: Connection, shapes: Shapes, source: str, now_ms: int) -> None:
     """Keep these in place of those before."""
-    with store.transaction() as db:
-        db.execute(sa.delete(calibrations))
-        rows = [
-            {"score": name, "bins": json.dumps(bins), "source": source, "set_ms": now_ms}
-            for name, bins in shapes.items()
-        ]
-        db.execute(sa.insert(calibrations), rows)
+    db.execute(sa.delete(calibrations))
+    rows = [
+        {"score": name, "bins": json.dumps(bins), "source": source, "set_ms": now_ms}
+        for name, bins in shapes.items()
+    ]
+    db.execute(sa.insert(calibrations), rows)
 
 
 def load(db: Connection) -> tuple[Shapes, str]:

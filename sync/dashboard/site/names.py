@@ -58,18 +58,22 @@ class NameBook:
 
     def keep(self, found: Iterable[tuple[str, str]], since_ms: int) -> int:
         """Keep the names of these pseudonyms from `since_ms` on; returns how many changed."""
-        changed = 0
         with self._store.transaction() as db:
-            for person, name in found:
-                if self._name(db, person, None) == name:
-                    continue
-                nonce = secrets.token_bytes(12)
-                sealed = nonce + self._box.encrypt(nonce, name.encode(), person.encode())
-                row = self._store.upsert(people).values(person=person, since_ms=since_ms, sealed=sealed)
-                db.execute(
-                    row.on_conflict_do_update(index_elements=["person", "since_ms"], set_={"sealed": sealed})
-                )
-                changed += 1
+            return self.keep_in(db, found, since_ms)
+
+    def keep_in(self, db: sa.Connection, found: Iterable[tuple[str, str]], since_ms: int) -> int:
+        """As `keep`, as a part of the caller's transaction."""
+        changed = 0
+        for person, name in found:
+            if self._name(db, person, None) == name:
+                continue
+            nonce = secrets.token_bytes(12)
+            sealed = nonce + self._box.encrypt(nonce, name.encode(), person.encode())
+            row = self._store.upsert(people).values(person=person, since_ms=since_ms, sealed=sealed)
+            db.execute(
+                row.on_conflict_do_update(index_elements=["person", "since_ms"], set_={"sealed": sealed})
+            )
+            changed += 1
         return changed
 
     def name(self, person: str, at_ms: int | None = None) -> str | None:

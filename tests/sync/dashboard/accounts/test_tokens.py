@@ -200,3 +200,34 @@ def test_lower_thresholds_wait_for_a_second_person(hospital: Hospital, tmp_path:
     assert voice() == 4.0
     approvals.decide(hospital.store, None, 1, True, "auditor", hospital.now_ms())
     assert voice() == 2.0
+
+
+@pytest.mark.parametrize("command", ["doors", "names"])
+def test_what_a_command_changes_is_on_record_or_not_changed(
+    hospital: Hospital, tmp_path: Path, command: str
+) -> None:
+    def change() -> Result:
+        if command == "doors":
+            return _doors(hospital, tmp_path, 4.0)
+        people = tmp_path / "people.csv"
+        people.write_text(f"person,name\n{'ab' * 16},A. Rossi\n", "utf-8")
+        database = f"sqlite:///{hospital.folder}/registry.db"
+        key = tmp_path / "names.key"
+        args = ["names", str(people), "--names-key", str(key), "--database", database]
+        return CliRunner().invoke(dashboard, args)
+
+    def rows() -> list[list[object]]:
+        tables = ("dashboard_places", "dashboard_people", "dashboard_journal")
+        with hospital.store.reading() as db:
+            return [list(db.execute(sa.select(sa.text("*")).select_from(sa.table(one)))) for one in tables]
+
+    with hospital.store.transaction() as db:
+        full = "BEFORE INSERT ON dashboard_journal BEGIN SELECT RAISE(ABORT, 'full'); END"
+        db.execute(sa.text(f"CREATE TRIGGER full {full}"))
+    before = rows()
+    assert change().exit_code != 0
+    assert rows() == before
+    with hospital.store.transaction() as db:
+        db.execute(sa.text("DROP TRIGGER full"))
+    assert change().exit_code == 0
+    assert journal.entries(hospital.store, limit=1)[0].action == command
