@@ -150,7 +150,6 @@ def acknowledge_command(database: str, alarm: int, account: str) -> None:
     store = Store.open(database, create=False)
     if not status.acknowledge(store, alarm, account, wall_ms()):
         raise SyncError(f"there is no open alarm {alarm}; `ostiary registry alarms` lists them")
-    store.log_access(account, "acknowledge", 1, wall_ms(), subject=f"alarm {alarm}")
     click.echo(f"alarm {alarm} is acknowledged by {account}")
 
 

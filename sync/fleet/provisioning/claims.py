@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import UnitId
 from sync.fleet.provisioning.tpm.proof import read_key
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.schema import certificates, claims, identities, in_service, units
 from sync.registry.database.store import Store
 from sync.registry.database.transactions import Turn, take_turn
@@ -56,7 +57,7 @@ def add_claim(
             "parcel": parcel,
         }
         db.execute(sa.insert(claims).values(row))
-    store.log_access(account, "claim", 1, now_ms, subject=f"claim for {unit}, door {door}")
+        on_record(db, account, "claim", 1, now_ms, subject=f"claim for {unit}, door {door}")
 
 
 def admitted(store: Store) -> Sequence[sa.Row[Any]]:

@@ -21,6 +21,7 @@ from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
 from sync.plain_file import LARGE_BYTES, plain_bytes
 from sync.plain_words import what_and_why
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.membership import retire
 from sync.registry.database.schema import certificates, units
 from sync.registry.database.store import Store
@@ -62,7 +63,7 @@ def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
             retire(db, unit_id(name), now_ms)
         wanted.forget_told(db)
         wanted.set_layer(db, "all", "recovering", "true", account, now_ms)
-    store.log_access(account, "want", 1, now_ms, "recovering of all")
+        on_record(db, account, "want", 1, now_ms, "recovering of all")
     return fresh
 
 
@@ -91,7 +92,7 @@ def end(
             raise SyncError(f"this registry has no unit {', '.join(strange)} that is not revoked")
         _refuse({unit: why for unit, why in _awaited(db).items() if unit not in {*without, *anyway}})
         wanted.end_recovery(db, frozenset(without), milliseconds(now))
-    store.log_access(account, "want", 1, milliseconds(now), _told(without, anyway))
+        on_record(db, account, "want", 1, milliseconds(now), _told(without, anyway))
     return tuple(sorted(without))
 
 

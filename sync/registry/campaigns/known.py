@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from sync.errors import SyncError
 from sync.registry.campaigns.warning import DAY_MS, watched_at
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.campaign_tables import campaigns, reports, watch_list
 from sync.registry.database.store import Store
 from sync.registry.database.transactions import Turn, insert, take_turn
@@ -111,7 +112,7 @@ def watch(store: Store, campaign: int, reason: str, days: int, account: str, now
             db.execute(sa.update(campaigns).where(mine).values(state="forming"))
         line = {"campaign": campaign, "reason": reason, "account": account, "from_ms": now_ms}
         number = insert(db, watch_list, **line, until_ms=now_ms + days * DAY_MS)
-    store.log_access(account, "watch", 1, now_ms, subject=f"campaign {campaign}: {reason}")
+        on_record(db, account, "watch", 1, now_ms, subject=f"campaign {campaign}: {reason}")
     return number
 
 
@@ -121,7 +122,7 @@ def end_watch(store: Store, line: int, account: str, now_ms: int) -> None:
     with store.transaction() as db:
         if db.execute(ended.values(ended_ms=now_ms, ended_by=account)).rowcount != 1:
             raise SyncError(f"line {line} is not in force; `ostiary registry watch-list` shows what is")
-    store.log_access(account, "end watch", 1, now_ms, subject=f"watch list line {line}")
+        on_record(db, account, "end watch", 1, now_ms, subject=f"watch list line {line}")
 
 
 def set_aside(store: Store, campaign: int, reason: str, account: str, now_ms: int) -> None:
@@ -133,4 +134,4 @@ def set_aside(store: Store, campaign: int, reason: str, account: str, now_ms: in
             raise SyncError(f"there is no campaign {campaign}; `ostiary registry campaigns` lists them")
         on_it = (watch_list.c.campaign == campaign, watched_at(now_ms))
         db.execute(sa.update(watch_list).where(*on_it).values(ended_ms=now_ms, ended_by=account))
-    store.log_access(account, "set aside", 1, now_ms, subject=f"campaign {campaign}: {reason}")
+        on_record(db, account, "set aside", 1, now_ms, subject=f"campaign {campaign}: {reason}")

@@ -27,6 +27,7 @@ from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, SyncError
 from sync.events import MAX_TIME_MS, Signer
 from sync.registry.campaigns.grouping import LONG
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.campaign_tables import campaigns, reports, shares
 from sync.registry.database.store import Store
 from sync.registry.database.transactions import Turn, take_turn
@@ -111,8 +112,8 @@ def share(
             told.append(as_values([value + dice.gauss(0.0, noise) for value in mean]))
             _spend(db, number, epsilon, 2 * DELTA, account, now_ms)
             spent.append(Spent(number, epsilon, 2 * DELTA, noise))
+        on_record(db, account, "share campaigns", len(told), now_ms, subject=f"epsilon {epsilon:g}")
     payload = dump_fields(1, deployment, MODEL, now_ms, b"".join(told))
-    store.log_access(account, "share campaigns", len(told), now_ms, subject=f"epsilon {epsilon:g}")
     return cose.sign1(payload, signer, SHARED_TYPE), spent
 
 
@@ -166,8 +167,8 @@ def take_shared(
             row = {"model": MODEL, "centre": one, "times": 0, "reporters": 0, "first_ms": shared.made_ms}
             row |= {"last_ms": now_ms, "likeness": 1000, "state": "forming", "origin": shared.deployment}
             db.execute(sa.insert(campaigns).values(**row))
-    subject = f"of {shared.deployment}"
-    store.log_access(account, "take campaigns", len(shared.prints), now_ms, subject=subject)
+        subject = f"of {shared.deployment}"
+        on_record(db, account, "take campaigns", len(shared.prints), now_ms, subject)
     return len(shared.prints)
 
 

@@ -1,4 +1,4 @@
-"""Alarms and their deliveries, refusals, and the record of who read what."""
+"""Alarms and their deliveries, refusals, and the record of who read or did what."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def day_of(time_ms: int) -> int:
     """yyyymmdd, UTC."""
     day = datetime.fromtimestamp(time_ms / 1000, UTC)
     return (day.year * 100 + day.month) * 100 + day.day
+
+
+def on_record(
+    db: Connection, account: str, action: str, rows: int, now_ms: int, subject: str | None = None
+) -> None:
+    """Who did what, in the transaction that does it: a change that is not on record is none."""
+    row = {"account": account, "action": action, "rows": rows, "time_ms": now_ms, "subject": subject}
+    db.execute(sa.insert(access).values(row))
 
 
 class AlarmRows(Database):
@@ -89,7 +97,6 @@ class AlarmRows(Database):
     def log_access(
         self, account: str, action: str, rows: int, now_ms: int, subject: str | None = None
     ) -> None:
-        """Who read or exported how much of what: reading the log is itself on record."""
-        row = {"account": account, "action": action, "rows": rows, "time_ms": now_ms, "subject": subject}
+        """Who is about to read or export how much of what: reading the log is itself on record."""
         with self.transaction() as db:
-            db.execute(sa.insert(access).values(row))
+            on_record(db, account, action, rows, now_ms, subject)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import MAX_SEQUENCE, UnitId
 from sync.orders.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, Sealed, Share, Statement
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.fleet_tables import cards, enrolments, envelopes, holdings, parts, passes
 from sync.registry.database.schema import units
 from sync.registry.database.store import Store
@@ -292,7 +293,7 @@ def allow(store: Store, uid: str, scopes: frozenset[str], account: str, now_ms: 
             db.execute(sa.insert(passes).values(uid=uid, scope=scope))
         if not checked:
             _drop_envelopes(db, uid)
-    store.log_access(account, "doors", len(checked), now_ms, uid)
+        on_record(db, account, "doors", len(checked), now_ms, uid)
 
 
 def forget(store: Store, uid: str, account: str, now_ms: int) -> None:
@@ -307,7 +308,7 @@ def forget(store: Store, uid: str, account: str, now_ms: int) -> None:
             )
         db.execute(sa.delete(passes).where(passes.c.uid == uid))
         _drop_envelopes(db, uid)
-    store.log_access(account, "forget", 1, now_ms, uid)
+        on_record(db, account, "forget", 1, now_ms, uid)
 
 
 def owing(db: Connection) -> list[tuple[str, str, int]]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.errors import SyncError
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.fleet_tables import documents, rollouts
 from sync.registry.database.schema import events, units
 from sync.registry.database.store import Store
@@ -80,7 +81,7 @@ def start(
             "started_ms": now_ms,
         }
         number = insert(db, rollouts, **row)
-    store.log_access(account, "roll-out", 1, now_ms, f"models of {scope}")
+        on_record(db, account, "roll-out", 1, now_ms, f"models of {scope}")
     return number
 
 
@@ -89,7 +90,7 @@ def stop(store: Store, account: str, now_ms: int) -> bool:
     with store.transaction() as db:
         ended = sa.update(rollouts).where(rollouts.c.state.in_(RUNNING))
         done = db.execute(ended.values(state="stopped", why=f"by {account}")).rowcount
-    store.log_access(account, "roll-out stopped", done, now_ms)
+        on_record(db, account, "roll-out stopped", done, now_ms)
     return bool(done)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id, version_text
 from sync.orders.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.fleet_tables import cards, parts, unit_tags, wanted
 from sync.registry.database.store import Store
 
@@ -84,7 +85,7 @@ def want(store: Store, scope: str, item: str, value: Any, account: str, now_ms: 
     text = None if value is None else json.dumps(value, sort_keys=True)
     with store.transaction() as db:
         set_layer(db, scope, item, text, account, now_ms)
-    store.log_access(account, "want", 1, now_ms, f"{item} of {scope}")
+        on_record(db, account, "want", 1, now_ms, f"{item} of {scope}")
 
 
 def set_layer(db: Connection, scope: str, item: str, value: str | None, account: str, now_ms: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from sync.registry.database.alarm_rows import on_record
 from sync.registry.database.schema import access, alarms, refusals, units
 from sync.registry.database.store import Store
 
@@ -72,6 +73,8 @@ def acknowledge(store: Store, alarm_id: int, account: str, now_ms: int) -> bool:
             .where(alarms.c.id == alarm_id, alarms.c.acknowledged_ms.is_(None))
             .values(acknowledged_ms=now_ms, acknowledged_by=account)
         )
+        if done.rowcount == 1:
+            on_record(db, account, "acknowledge", 1, now_ms, f"alarm {alarm_id}")
     return done.rowcount == 1
 
 
