@@ -60,6 +60,8 @@ class LinkSettings:
     keepalive_s: int = 30
     receive_maximum: int = 200
     max_message_bytes: int = 1 << 20
+    trial: bool = False
+    """Whether this connection only asks if it is let in: then a refusal is its answer, and no warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,8 @@ class Link:
         if reason != self._told:
             # Once, until it is another reason or there was a connection: a line a minute helps nobody.
             place = self.settings
-            log.warning("no connection to the broker %s:%d: %s", place.host, place.port, reason)
+            level = logging.DEBUG if place.trial else logging.WARNING
+            log.log(level, "no connection to the broker %s:%d: %s", place.host, place.port, reason)
         self.last_error = self._told = reason
         self.retry_at = time.monotonic() + self.backoff.next_s()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import logging
 import os
 import shlex
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -20,7 +22,8 @@ from sync.errors import SyncError
 from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.service.command_line import host_and_port
 from sync.transport.connecting import REMIND_DAYS, Validity, refused, why
-from sync.transport.mqtt import TlsFiles, tls_context
+from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles, tls_context
+from tests.ports import free_port
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -251,3 +254,19 @@ def test_no_process_writes_down_what_deciphers_its_connections(
     assert (tmp_path / "bare").exists(), "this Python keeps none, so that nothing can be shown here"
     subprocess.run([sys.executable, "-c", program, *files], env=environment, check=True)
     assert not keys.exists()
+
+
+@pytest.mark.parametrize(("trial", "told"), [(False, 1), (True, 0)])
+def test_a_connection_on_trial_that_is_refused_warns_nobody(
+    caplog: pytest.LogCaptureFixture, trial: bool, told: int
+) -> None:
+    reactor = Reactor()
+    try:
+        link = reactor.link(LinkSettings("127.0.0.1", free_port(), "probe", None, trial=trial))
+        until = time.monotonic() + 30
+        while not link.failures and time.monotonic() < until:
+            reactor.poll(0.05)
+        assert link.last_error
+    finally:
+        reactor.close()
+    assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == told
