@@ -69,8 +69,8 @@ class Loudspeaker:
                 self._waiting.get_nowait()
         self._waiting.put(None)
         self._thread.join(ENDS_S)
-        if self._card is not None:
-            self._card.kill()
+        if (hanging := self._card) is not None:  # the thread may have done with it by now
+            hanging.kill()
         self._thread.join(ENDS_S)
 
     def _run(self) -> None:
